@@ -1,0 +1,48 @@
+"""The message sizes of a sweep, and whether their buffers fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from roofprobe.arguments import size_text
+from roofprobe.collectives.dtypes import Dtype
+from roofprobe.collectives.results import RankInfo, SweepPlan
+from roofprobe.errors import BadInput
+
+
+def sweep_counts(plan: SweepPlan, dtype: Dtype) -> list[int]:
+    """Element counts from `min_bytes` to `max_bytes`, each once: times the factor if it exceeds 1, else plus the step.
+
+    A size that is no whole number of elements is rounded down, as nccl-tests does; unlike there, sizes that hold no
+    element are left out. Raises BadInput for an empty or endless sweep.
+    """
+    if plan.min_bytes > plan.max_bytes:
+        raise BadInput(f"-b {plan.min_bytes} is above -e {plan.max_bytes}; expected minbytes <= maxbytes")
+    if plan.step_factor <= 1 and plan.step_bytes < 1:
+        raise BadInput("the sizes never grow: give -f above 1 or -i of at least 1")
+    counts: list[int] = []
+    size = plan.min_bytes
+    while size <= plan.max_bytes:
+        count = size // dtype.bytes
+        if count and (not counts or count > counts[-1]):
+            counts.append(count)
+        size = max(size * plan.step_factor, 1) if plan.step_factor > 1 else size + plan.step_bytes
+    if not counts:
+        raise BadInput(f"no size up to -e {plan.max_bytes} holds one {dtype.name} of {dtype.bytes} bytes; raise -e")
+    return counts
+
+
+def require_memory(buffer_bytes: int, ranks: Sequence[RankInfo]) -> None:
+    """Raises BadInput, with the size that is needed, where the ranks' buffers exceed what they may use.
+
+    `buffer_bytes` is what one rank allocates. Every rank comes to the same answer from the same `ranks`.
+    """
+    for sharing in {rank.shares_memory_with for rank in ranks}:
+        together = [rank for rank in ranks if rank.shares_memory_with == sharing]
+        budget = min(rank.memory_budget_bytes for rank in together)
+        needed = buffer_bytes * len(together)
+        if needed > budget:
+            raise BadInput(
+                f"the buffers need {size_text(needed)} on {together[0].host} ({len(together)} ranks, send and receive);"
+                f" a quarter of the available memory is {size_text(budget)}; lower -e or free memory"
+            )

@@ -1,0 +1,60 @@
+"""The kernel configurations that a side is measured with, and how a record names them.
+
+A device's defaults come with its kernels; the host's configuration is how many threads and which stores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roofprobe.kernels.dequant_triton import DequantConfig
+    from roofprobe.kernels.gemv_triton import GemvConfig
+    from roofprobe.kernels.host_threads import HostConfig
+    from roofprobe.kernels.stream_triton import StreamConfig
+    from roofprobe.probes.sides import MeasuredSide
+
+
+def stream_config(side: MeasuredSide) -> StreamConfig | HostConfig:
+    """For read, copy, write and triad."""
+    if side.side == "host":
+        return _host()
+    from roofprobe.kernels.stream_triton import StreamConfig
+
+    return StreamConfig()
+
+
+def dequant_config(side: MeasuredSide) -> DequantConfig | HostConfig:
+    """For dequantizations."""
+    if side.side == "host":
+        return _host()
+    from roofprobe.kernels.dequant_triton import DequantConfig
+
+    return DequantConfig()
+
+
+def gemv_config(side: MeasuredSide, n: int, batch: int) -> GemvConfig | HostConfig:
+    """For a GEMV of N rows and `batch` vectors."""
+    if side.side == "host":
+        return _host()
+    from roofprobe.kernels.gemv_triton import default_config
+    from roofprobe.kernels.launch import multiprocessors
+
+    return default_config(n, batch, multiprocessors(side.device))
+
+
+def _host() -> HostConfig:
+    from roofprobe.kernels.host_threads import HostConfig, worker_cpus
+
+    return HostConfig(threads=len(worker_cpus(HostConfig())))
+
+
+def allocates_on_write(config: StreamConfig | HostConfig) -> bool:
+    """Whether stores first read the line that they overwrite: a CPU's normal stores do."""
+    return getattr(config, "stores", "") == "normal"
+
+
+def config_record(config: object) -> dict[str, Any]:
+    """A configuration dataclass as a record holds it."""
+    return asdict(config)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,87 @@
+"""The weights that the kernel probes read: real projections' shapes, in memory that outgrows the caches.
+
+Shapes are [N, K] of projections that decode reads. A weight that the caches could hold is measured over several
+copies in rotation, so that each launch finds its own copy gone from them; one that is too large for the memory at
+hand is cut to fewer rows, which the row's shape then shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from roofprobe.arguments import positive_int
+from roofprobe.probes.sides import CACHES_PER_ARRAY
+
+if TYPE_CHECKING:
+    from roofprobe.probes.sides import MeasuredSide
+
+ROWS_MULTIPLE = 128
+BLOCK = 16
+"""Weights that share a scale in NVFP4."""
+FORMATS = ("bf16", "nvfp4")
+BITS_PER_WEIGHT = {"bf16": 16, "nvfp4": 4.5}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """W[N, K] and the vectors that it is multiplied with at once."""
+
+    n: int
+    k: int
+    batch: int = 1
+
+
+QUICK_SHAPES = (Shape(28672, 8192),)
+"""Llama 3.1 70B's gate and up projections: 470 MB in bf16, 132 MB in NVFP4."""
+
+DEFAULT_SHAPES = (*QUICK_SHAPES, Shape(8192, 28672), Shape(28672, 8192, batch=4))
+
+FULL_SHAPES = (
+    *DEFAULT_SHAPES,
+    Shape(28672, 8192, batch=16),
+    Shape(10240, 8192),  # Llama 3.1 70B's fused query, key and value
+    Shape(201088, 2880),  # gpt-oss's lm_head; K = 2880 is divided by no power of two above 64
+    Shape(5120, 2880),  # gpt-oss's fused query, key and value: small enough to live in a cache
+)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a shape is laid in the memory at hand."""
+
+    n: int
+    k: int
+    batch: int
+    copies: int
+
+
+def place(shape: Shape, weight_format: str, side: MeasuredSide, bytes_per_output: int = 0) -> Placement:
+    """Rows and copies so that all copies exceed four caches and one copy with its output fits an array's room.
+
+    `bytes_per_output` counts the outputs that go with each weight: 2 for a dequantization to bf16, 0 for a GEMV.
+    """
+    row_bytes = int(shape.k * (BITS_PER_WEIGHT[weight_format] / 8 + bytes_per_output))
+    rows = min(shape.n, max(1, side.array_bytes // row_bytes))
+    if rows < shape.n:
+        rows = max(1, rows // ROWS_MULTIPLE * ROWS_MULTIPLE)
+    one = rows * row_bytes
+    copies = -(-(CACHES_PER_ARRAY * side.cache_bytes + 1) // one)
+    return Placement(rows, shape.k, shape.batch, max(1, min(copies, side.array_bytes // one)))
+
+
+def add_shape_flags(parser: argparse.ArgumentParser) -> None:
+    """``--n`` and ``--k``, as in y[N] = W[N, K] x[K]."""
+    quick = QUICK_SHAPES[0]
+    parser.add_argument("--n", type=positive_int, help=f"rows of the weight (default {quick.n})")
+    parser.add_argument("--k", type=positive_int, help=f"columns, a multiple of {BLOCK} (default {quick.k})")
+
+
+def shapes_from(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> tuple[Shape, ...]:
+    """The shape that was asked for; a K that no block divides ends in a usage error."""
+    quick = QUICK_SHAPES[0]
+    k = arguments.k or quick.k
+    if k % BLOCK:
+        parser.error(f"argument --k: {k} is not a multiple of NVFP4's block of {BLOCK}")
+    return (Shape(arguments.n or quick.n, k, getattr(arguments, "batch", 1)),)

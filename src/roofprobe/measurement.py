@@ -1,0 +1,367 @@
+"""What a number is: records of raw seconds and bytes, and the file that they are appended to.
+
+A run is a file of JSON lines: the environment first, then one record a measurement, flushed to the disk as it goes.
+Records hold what was read off a clock and counted; every rate is derived here, by one formula each:
+
+    gb_per_s          useful bytes / median accepted seconds / 1e9
+    best_gb_per_s     useful bytes / shortest accepted seconds / 1e9
+    interval          the 95 % interval of the median, as rates, low first
+    ceiling_fraction  median over pairs of (bytes / seconds) / (reference bytes / reference seconds)
+
+A reading that can't be true (above 1.02 times the nominal ceiling) is invalid: it has no rate that anything may use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from roofprobe.alpha_beta import Segment
+from roofprobe.errors import FAILED, NOT_MEASURED, OK, BadInput, RoofprobeError
+from roofprobe.robust import median, median_interval
+
+SCHEMA = "roofprobe/measurements/1"
+IMPOSSIBLE_ABOVE = 1.02
+"""A reading above this share of the nominal ceiling is a cache's or a wrong byte count's, not the memory's."""
+
+FEWEST_UNDISTURBED = 5
+"""With fewer undisturbed samples than this, a median would be one lucky moment's."""
+
+Side = Literal["device", "host"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="record"):
+    """One line of the file; `record` names its kind."""
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """A CUDA device as the runtime describes it."""
+
+    index: int
+    name: str
+    compute_capability: str
+    multiprocessors: int
+    l2_bytes: int
+    memory_bytes: int
+    integrated: bool
+    """Whether it shares its memory with the CPU, as GB10 does."""
+
+
+class Environment(Record, frozen=True, kw_only=True, tag="environment"):
+    """Where and with what a run was made: an allow-list, never the whole environment."""
+
+    schema: str = SCHEMA
+    created: str
+    """UTC, ISO 8601."""
+    roofprobe: str
+    host: str
+    platform: str | None
+    """The platform file that this machine matched; None for an unknown machine, which has no nominal ceiling."""
+    product: str | None
+    architecture: str
+    kernel: str
+    cpu_model: str
+    cpus: int
+    """CPUs that this process may run on."""
+    last_level_cache_bytes: int
+    memory_bytes: int
+    memory_available_bytes: int
+    python: str
+    interpreter: str
+    """``.venv``, or ``ROOFPROBE_PYTHON`` where another environment was chosen."""
+    torch: str
+    triton: str | None
+    numba: str | None
+    cupy: str | None
+    cuda: str | None
+    driver: str | None
+    nccl: str | None
+    devices: tuple[Device, ...] = ()
+    variables: dict[str, str] = {}
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Every sample of one case, in the order in which it was taken, with the reason for each that is not counted."""
+
+    clock: str
+    """``perf-counter``, ``cuda-event`` (plain launches) or ``cuda-graph`` (a captured batch of launches)."""
+    seconds: tuple[float, ...]
+    """Per launch."""
+    reference_seconds: tuple[float, ...] = ()
+    """For a paired case, as many again: the mean of the reference's time just before and just after the sample."""
+    rejected: dict[int, str] = {}
+    """Index of a sample -> why it does not count."""
+    launches_per_sample: int = 1
+    stopped_by: Literal["interval", "time-limit", "sample-limit"]
+
+    @property
+    def contended(self) -> bool:
+        """Whether too few samples were undisturbed, so that the disturbed ones have to stand in, and rows say so."""
+        return len(self.seconds) - len(self.rejected) < FEWEST_UNDISTURBED
+
+    @property
+    def counted(self) -> tuple[int, ...]:
+        """Indices of the samples that count: the undisturbed ones, or all of them on a contended machine."""
+        return tuple(i for i in range(len(self.seconds)) if self.contended or i not in self.rejected)
+
+    @property
+    def accepted(self) -> tuple[float, ...]:
+        """The samples that count, seconds a launch."""
+        return tuple(self.seconds[i] for i in self.counted)
+
+    @property
+    def accepted_ratios(self) -> tuple[float, ...]:
+        """reference seconds / seconds of every counted pair: a rate's ratio, but for the byte counts."""
+        if not self.reference_seconds:
+            return ()
+        return tuple(self.reference_seconds[i] / self.seconds[i] for i in self.counted)
+
+
+class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
+    """One case on one side of one machine."""
+
+    probe: Literal["memory", "gemv", "dequant"]
+    op: str
+    format: str
+    n: int
+    k: int | None = None
+    batch: int | None = None
+    side: Side
+    memory: str
+    """What was measured, for people: ``NVIDIA GB10``, ``CPU side of unified LPDDR5X``."""
+    backend: str
+    config: dict[str, Any] = {}
+    residency: Literal["cold", "hot"] = "cold"
+    """``cold``: the data exceed the caches, or buffers rotate past them; ``hot``: they are left in cache on purpose."""
+    useful_bytes: int
+    """As STREAM counts them; for a kernel, its algorithmic bytes: weights, scales and vectors, each once."""
+    estimated_bus_bytes: int
+    """With the line fills that normal stores cause."""
+    timing: Timing
+    reference: str | None = None
+    """The ceiling that the case was paired with: ``read`` or ``copy``."""
+    reference_bytes: int | None = None
+    nominal_gb_per_s: float | None = None
+    wrong: int | None = None
+    """Elements that differ from what they should be; None where the result was not checked."""
+    note: str | None = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether the result was checked and every element was right."""
+        return self.wrong == 0
+
+    @property
+    def seconds(self) -> float:
+        """Median of the samples that count."""
+        return median(self.timing.accepted)
+
+    @property
+    def gb_per_s(self) -> float:
+        """Useful bytes over the median, in 1e9 bytes a second."""
+        return self.useful_bytes / self.seconds / 1e9
+
+    @property
+    def best_gb_per_s(self) -> float:
+        """Useful bytes over the shortest sample that counts."""
+        return self.useful_bytes / min(self.timing.accepted) / 1e9
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of `gb_per_s`, low first; None where there are too few samples."""
+        bounds = median_interval(self.timing.accepted)
+        return None if bounds is None else (self.useful_bytes / bounds[1] / 1e9, self.useful_bytes / bounds[0] / 1e9)
+
+    @property
+    def nominal_fraction(self) -> float | None:
+        """Share of the platform's nominal ceiling; None for an unknown machine."""
+        if self.nominal_gb_per_s is None:
+            return None
+        return self.gb_per_s / self.nominal_gb_per_s
+
+    @property
+    def ceiling_fraction(self) -> float | None:
+        """Paired median ratio against the reference measured in the same run."""
+        ratios = self.timing.accepted_ratios
+        if not ratios or not self.reference_bytes:
+            return None
+        return median(ratios) * self.useful_bytes / self.reference_bytes
+
+    @property
+    def ceiling_interval(self) -> tuple[float, float] | None:
+        """95 % interval of `ceiling_fraction`."""
+        bounds = median_interval(self.timing.accepted_ratios)
+        if bounds is None or not self.reference_bytes:
+            return None
+        scale = self.useful_bytes / self.reference_bytes
+        return bounds[0] * scale, bounds[1] * scale
+
+    @property
+    def invalid(self) -> str | None:
+        """Why the reading can't be used, or None: a wrong result, or more than the memory can do."""
+        if self.wrong:
+            return f"{self.wrong} elements wrong"
+        if self.nominal_fraction is not None and self.nominal_fraction > IMPOSSIBLE_ABOVE and self.residency == "cold":
+            return f"{self.gb_per_s:.1f} GB/s is above the nominal {self.nominal_gb_per_s:.1f} GB/s: cached or miscounted"
+        return None
+
+
+class CollectivePoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One message size of a collective: nccl-tests' out-of-place and in-place columns."""
+
+    bytes: int
+    count: int
+    out_of_place_seconds: tuple[float, ...]
+    in_place_seconds: tuple[float, ...]
+    wrong: int | None = None
+    """Elements that differ from the exact expected value, over both columns; None where unchecked."""
+
+
+class CollectiveMeasurement(Record, frozen=True, kw_only=True, tag="collective"):
+    """One collective over one group of ranks, every size, and the fit T(S) = alpha + bus bytes(S) / beta."""
+
+    op: str
+    world_size: int
+    backend: str
+    transport: str
+    """What carried the bytes, as proven: ``gloo over lo (two ranks on this host)``, ``NET/IB``."""
+    dtype: str
+    bus_factor: float
+    """Bus bytes over message bytes: 2(n-1)/n for all_reduce."""
+    points: tuple[CollectivePoint, ...]
+    fit: tuple[Segment, ...] = ()
+
+
+class Skipped(Record, frozen=True, kw_only=True, tag="skipped"):
+    """A case that this machine can't run, and why; never left out in silence."""
+
+    probe: str
+    case: str
+    reason: str
+
+
+class Ended(Record, frozen=True, kw_only=True, tag="ended"):
+    """The last line of a run that ended by itself."""
+
+    seconds: float
+    interrupted: bool
+
+
+AnyRecord = Environment | Measurement | CollectiveMeasurement | Skipped | Ended
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyRecord)
+
+
+class RunWriter:
+    """Appends records to a file, each on the disk before the next is measured.
+
+    Raises BadInput where the file can't be made and RoofprobeError where a record can't be written (a full disk);
+    what was written before stays readable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
+        except OSError as error:
+            raise BadInput(f"can't write {path}: {error.strerror}; choose another folder with --out") from None
+
+    def write(self, record: AnyRecord) -> None:
+        try:
+            self._file.write(_encoder.encode(record) + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise RoofprobeError(f"can't append to {self.path}: {error.strerror}; earlier records are kept") from None
+
+    def close(self) -> None:
+        self._file.close()
+
+    def discard(self) -> None:
+        """Closes a file to which nothing was written and leaves no trace of it."""
+        self._file.close()
+        if self.path.stat().st_size == 0:
+            self.path.unlink()
+            for folder in self._made:
+                folder.rmdir()
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as read back."""
+
+    environment: Environment
+    measurements: tuple[Measurement, ...]
+    collectives: tuple[CollectiveMeasurement, ...]
+    skipped: tuple[Skipped, ...]
+    ended: Ended | None
+    """None for a run that crashed or was killed."""
+
+
+def read_run(path: Path) -> Run:
+    """Reads measurements.jsonl (or the folder that holds it). A torn last line, as a crash leaves it, is passed over.
+
+    Raises BadInput naming the file and line for anything else that is not a record.
+    """
+    if path.is_dir():
+        path = path / "measurements.jsonl"
+    records = list(_records(path))
+    if not records or not isinstance(records[0], Environment):
+        raise BadInput(f"{path}: line 1: expected the environment record; is this a roofprobe measurements file?")
+    return Run(
+        environment=records[0],
+        measurements=tuple(r for r in records if isinstance(r, Measurement)),
+        collectives=tuple(r for r in records if isinstance(r, CollectiveMeasurement)),
+        skipped=tuple(r for r in records if isinstance(r, Skipped)),
+        ended=next((r for r in records if isinstance(r, Ended)), None),
+    )
+
+
+def _records(path: Path) -> Iterator[AnyRecord]:
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield _decoder.decode(line)
+                except msgspec.MsgspecError as error:
+                    if not line.endswith(b"\n"):
+                        return
+                    raise BadInput(f"{path}: line {number}: {error}") from None
+    except OSError as error:
+        raise BadInput(f"can't read {path}: {error.strerror}") from None
+
+
+def figures(m: Measurement) -> dict[str, Any]:
+    """A measurement with its derived figures, for JSON that people's scripts read."""
+    derived = ("seconds", "gb_per_s", "best_gb_per_s", "interval", "nominal_fraction", "ceiling_fraction")
+    named = ("probe", "op", "format", "n", "k", "batch", "side", "memory", "backend", "config", "residency", "note")
+    return {
+        **{name: getattr(m, name) for name in named},
+        "bytes": m.useful_bytes,
+        **{name: getattr(m, name) for name in derived},
+        "ceiling_interval": m.ceiling_interval,
+        "nominal_gb_per_s": m.nominal_gb_per_s,
+        "samples": len(m.timing.seconds),
+        "rejected_samples": len(m.timing.rejected),
+        "contended": m.timing.contended,
+        "stopped_by": m.timing.stopped_by,
+        "verified": m.verified,
+        "wrong": m.wrong,
+        "invalid": m.invalid,
+    }
+
+
+def exit_status(measurements: Iterable[Measurement]) -> int:
+    """1 where a result was wrong; else 3 where nothing was measured or a reading is invalid; else 0."""
+    measured = list(measurements)
+    if any(m.wrong for m in measured):
+        return FAILED
+    if not measured or any(m.invalid for m in measured):
+        return NOT_MEASURED
+    return OK

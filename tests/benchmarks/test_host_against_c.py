@@ -1,0 +1,188 @@
+"""The CPU kernels against C with non-temporal stores, in one process and on the same memory.
+
+    pytest tests/benchmarks/test_host_against_c.py
+
+Each round times C, numba, C. The round's ratio is numba's bytes a second over C's (the mean of its two times); rounds
+whose two C times differ by more than 8 % are dropped. A limit is judged on the 95 % interval of the median ratio:
+passed if the interval lies above, failed if it lies below, else skipped as inconclusive: run it again on a quieter
+machine. Dequantization is compared with C's copy by all bytes that each moves; GEMV with C's read, without a limit.
+"""
+
+from collections.abc import Callable
+import ctypes
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import shutil
+from statistics import median
+import subprocess
+import time
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from roofprobe.kernels import dequant_host, gemv_host, stream_host
+from roofprobe.kernels.host_memory import allocate
+from roofprobe.kernels.host_threads import allowed_cpus
+from roofprobe.robust import median_interval
+
+SOURCE = Path(__file__).parents[2] / "scripts" / "stream_reference.c"
+ROUNDS = 41
+DISAGREEMENT = 0.08
+K = 8192  # of the matrices
+
+
+@dataclass(frozen=True)
+class Case:
+    """numba's call and C's, each with the bytes it moves; the least ratio of their rates; what must hold afterwards."""
+
+    numba: Callable[[], object]
+    numba_bytes: float
+    c: Callable[[], int]
+    c_bytes: float
+    limit: float | None
+    is_right: Callable[[], bool]
+
+
+@pytest.fixture(scope="module")
+def c_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        pytest.skip("no C compiler: set CC or install gcc")
+    library = tmp_path_factory.mktemp("reference") / "stream_reference.so"
+    flags = ["-std=c11", "-O3", "-march=native", "-Wall", "-Wextra", "-Werror", "-pthread", "-shared", "-fPIC"]
+    subprocess.run([compiler, *flags, str(SOURCE), "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
+
+
+@pytest.fixture(scope="module")
+def arrays() -> list[torch.Tensor]:
+    """Three of 1 GiB, or of a twelfth of the available memory where that is less; float32, filled."""
+    n_bytes = min(1 << 30, psutil.virtual_memory().available // 12)
+    n_bytes -= n_bytes % (16 * K)
+    made = [allocate(n_bytes).view(torch.float32) for _ in range(3)]
+    for seed, array in enumerate(made):
+        stream_host.fill(array, seed)
+    return made
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest, c_library: ctypes.CDLL, arrays: list[torch.Tensor]) -> Case:
+    a, b, c = arrays
+    n, n_bytes, threads = a.numel(), a.nbytes, len(allowed_cpus())
+    count, words = ctypes.c_int64(n), a.view(torch.int32)
+    partials = torch.empty(stream_host.read_partials(), dtype=torch.int32)
+    checksum = ctypes.c_uint32()
+    at = {name: ctypes.c_void_p(tensor.data_ptr()) for name, tensor in zip("abc", arrays)}
+
+    def c_copy() -> int:
+        return int(c_library.stream_copy(at["b"], at["a"], count, threads))
+
+    def c_write() -> int:
+        return int(c_library.stream_write(at["a"], 7, count, threads))
+
+    def c_triad() -> int:
+        return int(c_library.stream_triad(at["b"], at["c"], ctypes.c_float(3.0), at["a"], count, threads))
+
+    def c_read() -> int:
+        return int(c_library.stream_read(at["b"], ctypes.byref(checksum), count, threads))
+
+    def read() -> torch.Tensor:
+        return stream_host.read(b, partials)
+
+    half = a.view(torch.bfloat16).view(-1, K)
+    codes, scales = (x.view(torch.uint8)[: half.numel() // part].view(-1, K // part) for x, part in ((b, 2), (c, 16)))
+    x, rows = torch.ones(1, K), half.shape[0]
+    weight, y = b.view(torch.bfloat16).view(-1, K), torch.empty(1, rows)
+
+    def same_as_c(numba: Callable[[], object], again: Callable[[], int]) -> Callable[[], bool]:
+        def check() -> bool:
+            numba()
+            mine = int(stream_host.read(a, partials).sum())
+            return again() == 0 and mine == int(stream_host.read(a, partials).sum())
+
+        return check
+
+    def dequantize() -> torch.Tensor:
+        return dequant_host.dequantize_nvfp4(codes, scales, 0.0123, False, half)
+
+    def copy() -> torch.Tensor:
+        return stream_host.copy(b, a)
+
+    def write() -> torch.Tensor:
+        return stream_host.write(words, 7)
+
+    def triad() -> torch.Tensor:
+        return stream_host.triad(b, c, 3.0, a)
+
+    def gemv_nvfp4() -> torch.Tensor:
+        return gemv_host.gemv_nvfp4(codes, scales, 0.0123, False, x, y)
+
+    weights = half.numel()
+    return {
+        "copy": Case(copy, 2 * n_bytes, c_copy, 2 * n_bytes, 0.95, same_as_c(copy, c_copy)),
+        "write": Case(write, n_bytes, c_write, n_bytes, 0.95, same_as_c(write, c_write)),
+        "triad": Case(triad, 3 * n_bytes, c_triad, 3 * n_bytes, 0.95, same_as_c(triad, c_triad)),
+        "read": Case(read, n_bytes, c_read, n_bytes, 0.95, lambda: int(partials.sum()) % 2**32 == checksum.value),
+        "dequant nvfp4": Case(dequantize, 2.5625 * weights, c_copy, 2 * n_bytes, 0.85, lambda: True),
+        "gemv bf16": Case(lambda: gemv_host.gemv_bf16(weight, x, y), n_bytes, c_read, n_bytes, None, lambda: True),
+        "gemv nvfp4": Case(gemv_nvfp4, 0.5625 * weights, c_read, n_bytes, None, lambda: True),
+    }[request.param]
+
+
+NAMES = ["copy", "write", "triad", "read", "dequant nvfp4", "gemv bf16", "gemv nvfp4"]
+
+
+@pytest.mark.parametrize("case", NAMES, indirect=True)
+def test_rate_against_c(
+    case: Case, arrays: list[torch.Tensor], benchmark: Any, request: pytest.FixtureRequest, capsys: Any
+) -> None:
+    before: list[float] = []
+    after: list[float] = []
+
+    def reference(times: list[float]) -> Callable[[], None]:
+        def timed() -> None:
+            start = time.perf_counter()
+            status = case.c()
+            times.append(time.perf_counter() - start)
+            assert status == 0, os.strerror(status)
+
+        return timed
+
+    case.numba()  # compiled and its pages touched before anything counts
+    benchmark.pedantic(case.numba, setup=reference(before), teardown=reference(after), rounds=ROUNDS)
+    seconds = benchmark.stats.stats.data
+    kept = [
+        (first + second) / 2 / mine * case.numba_bytes / case.c_bytes
+        for first, mine, second in zip(before, seconds, after, strict=True)
+        if abs(first - second) <= DISAGREEMENT * min(first, second)
+    ]
+    assert case.is_right()
+
+    name = request.node.callspec.params["case"]
+    interval = median_interval(kept)
+    gb_per_s = case.numba_bytes / median(seconds) / 1e9
+    benchmark.extra_info.update(
+        bytes_moved=case.numba_bytes,
+        gb_per_s=gb_per_s,
+        ratio_to_c=median(kept) if kept else None,
+        interval=interval,
+        rounds_kept=len(kept),
+        array_mib=arrays[0].nbytes / 2**20,
+    )
+    shown = f"{median(kept):.3f} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "unknown"
+    with capsys.disabled():
+        print(
+            f"\n{name:14} {gb_per_s:6.1f} GB/s, {shown} of C's rate (95 % interval, {len(kept)} of {ROUNDS} rounds kept,"
+            f" arrays of {arrays[0].nbytes / 2**20:.0f} MiB)",
+            end=" ",
+        )
+    if case.limit is None:
+        return
+    if interval is None:
+        pytest.skip(f"inconclusive: only {len(kept)} of {ROUNDS} rounds had two C times within {DISAGREEMENT:.0%}")
+    if interval[0] < case.limit <= interval[1]:
+        pytest.skip(f"inconclusive: the interval {shown} holds the limit {case.limit}")
+    assert interval[0] >= case.limit, f"{name}: {shown} of C's rate, below {case.limit}"

@@ -1,0 +1,66 @@
+"""NVFP4 dequantization by Triton and by the eager reference: the exact order of rounding, bit for bit."""
+
+from numerics import DEVICE, any_scales, check_dequantize, every_code_and_scale
+import pytest
+import torch
+
+from roofprobe.kernels.dequant import algorithmic_bytes, dequantize
+from roofprobe.kernels.dequant_triton import DequantConfig
+from roofprobe.kernels.formats import random_nvfp4
+
+SMALL = DequantConfig(warps=1, words=2)  # programs of 512 weights
+SCALES = {
+    "usual": 0.0123,
+    "subnormal": 1e-41,  # products round to subnormals too
+    "huge": 1e37,  # overflows for large codes
+    "zero": 0.0,
+    "negative": -3.3,
+    "infinite": float("inf"),  # times zero is NaN
+}
+OUT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # numpy's, in the interpreter
+
+
+@pytest.mark.parametrize("use", ["multiply", "divide"])
+@pytest.mark.parametrize("global_scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("backend", ["triton", "torch"])
+def test_every_code_under_every_scale_byte(backend: str, global_scale: float, use: str) -> None:
+    check_dequantize(every_code_and_scale(global_scale, use), torch.float32, backend)
+
+
+@pytest.mark.parametrize("dtype", OUT_DTYPES[1:], ids=str)
+@pytest.mark.parametrize("use", ["multiply", "divide"])
+@pytest.mark.parametrize("backend", ["triton", "torch"])
+def test_sixteen_bit_results_round_to_nearest_even(backend: str, use: str, dtype: torch.dtype) -> None:
+    # 1.00390625 = 1 + 2^-8 puts every power of two exactly between two bfloat16, where truncation and RNE differ
+    for global_scale in (1.00390625, 1.01171875, 0.0123):
+        check_dequantize(every_code_and_scale(global_scale, use), dtype, backend)
+
+
+@pytest.mark.parametrize("n", [1, 3, 130])
+@pytest.mark.parametrize("k", [16, 48, 272], ids=["one block", "no power of two", "more than one program"])
+def test_shapes_that_no_program_divides(n: int, k: int) -> None:
+    check_dequantize(any_scales(n, k, 3), torch.bfloat16, "triton", SMALL)
+
+
+@pytest.mark.parametrize("dtype", OUT_DTYPES, ids=str)
+def test_whole_programs_and_a_partial_one(dtype: torch.dtype) -> None:
+    check_dequantize(any_scales(3, 272, 4), dtype, "triton", SMALL)
+
+
+def test_nothing_is_written_past_the_end() -> None:
+    weight = any_scales(3, 48, 5)
+    memory = torch.full((4, 48), 77.0, dtype=torch.bfloat16, device=DEVICE)
+    dequantize(weight, out=memory[:3], backend="triton")
+    assert (memory[3] == 77).all()
+
+
+def test_bytes() -> None:
+    weight = random_nvfp4(4, 32, 1, "cpu")
+    assert algorithmic_bytes(weight, torch.bfloat16) == 4 * 16 + 4 * 2 + 4 + 4 * 32 * 2
+
+
+@pytest.mark.parametrize("values", [{"warps": 0}, {"words": 3}, {"decode": "magic"}], ids=str)
+def test_a_config_out_of_range_is_refused(values: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(values))}: expected .* got"):
+        DequantConfig(**values)

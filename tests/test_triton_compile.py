@@ -1,0 +1,110 @@
+"""Every Triton kernel compiles for H100-class (90) and GB10 (121) GPUs without one, and its machine code is as meant.
+
+Compiling needs a process without TRITON_INTERPRET=1; one is shared by the module.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from roofprobe.kernels.sass import (
+    SHARED_MEMORY,
+    executed,
+    global_loads,
+    hot_loop,
+    instructions,
+    loaded_bytes,
+    loops,
+    uses,
+)
+
+
+def compile_only(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "roofprobe.kernels.compile_only", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    done = compile_only("--cc", "90", "--cc", "121")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("cc", [90, 121])
+@pytest.mark.parametrize(
+    ("kernel", "count"),
+    [("fill", 1), ("read", 1), ("copy", 1), ("write", 1), ("triad", 1), ("dequant", 4), ("gemv", 6)],
+)
+def test_every_kernel_compiles_without_spills(lines: list[str], kernel: str, count: int, cc: int) -> None:
+    mine = [line for line in lines if line.startswith(kernel) and f" cc {cc:3} " in line]
+    assert len(mine) == count
+    assert all(" 0 spilled" in line for line in mine)
+
+
+@pytest.mark.parametrize(
+    ("weight_format", "batch", "most"),
+    # with Triton 3.9: bf16 1.5 and 16, NVFP4 10.8 and 64 instructions a lane and weight byte
+    [("bf16", 1, 1.6), ("bf16", 16, 17), ("nvfp4", 1, 11.5), ("nvfp4", 16, 67)],
+)
+def test_gemv_issues_few_instructions(lines: list[str], weight_format: str, batch: int, most: float) -> None:
+    mine = [line for line in lines if line.startswith(f"gemv-{weight_format}-k4096-batch{batch} ")]
+    assert len(mine) == 2
+    for line in mine:
+        assert 0 < float(line.split()[-6]) <= most, line
+
+
+def test_the_interpreters_process_says_why_it_cannot_compile() -> None:
+    command = [sys.executable, "-m", "roofprobe.kernels.compile_only", "--cc", "121"]
+    done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "TRITON_INTERPRET=1 leaves kernels uncompiled; unset it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_compute_capability_that_the_compiler_does_not_know_is_a_failure() -> None:
+    done = compile_only("--cc", "1")
+    assert done.returncode == 1
+    assert "fill: cc 1: " in done.stderr and "Traceback" not in done.stderr
+
+
+LISTING = """
+.text.kernel:
+        /*0000*/                   MOV R1, c[0x0][0x28] ;
+        /*0010*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
+.L_x_1:
+        /*0020*/                   LDG.E R2, desc[UR4][R6.64] ;
+.L_x_0:
+        /*0030*/                   LDG.E.128 R8, desc[UR4][R6.64] ;
+        /*0040*/              @!P1 LDG.E.U16 R3, desc[UR4][R4.64] ;
+        /*0050*/               @P2 BRA `(.L_x_2) ;
+        /*0060*/                   NOP ;
+        /*0070*/              @!P0 BRA `(.L_x_0) ;
+.L_x_2:
+        /*0080*/                   STS [R2], R3 ;
+        /*0090*/               @P3 BRA.U `(.L_x_1) ;
+        /*00a0*/                   EXIT ;
+.L_x_3:
+        /*00b0*/                   BRA `(.L_x_3);
+        /*00c0*/                   NOP;
+"""
+
+
+def test_loops_are_found_by_their_backward_branches() -> None:
+    inner, outer = loops(LISTING)
+    assert [i.address for i in inner] == [0x30, 0x40, 0x50, 0x60, 0x70]
+    assert [i.address for i in outer] == list(range(0x20, 0xA0, 0x10))
+    assert len(instructions(LISTING)[0]) == 13
+    assert global_loads(inner) == {128: 1, 16: 1}
+    assert loaded_bytes(inner) == 18
+    assert executed(inner) == 4
+
+
+def test_the_hot_loop_loads_the_most_and_shows_shared_memory() -> None:
+    hot = hot_loop(LISTING)
+    assert loaded_bytes(hot) == 22
+    assert uses(hot, SHARED_MEMORY) == ["STS"]
+    assert hot_loop(LISTING.replace("LDG", "LDC")) == []

@@ -1,0 +1,213 @@
+"""The vector intrinsics against numpy, the code that they become on other CPUs, and the cache of compiled kernels."""
+
+from collections.abc import Callable
+from pathlib import Path
+import re
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+from llvmlite import binding
+import numba
+import numpy as np
+import pytest
+
+from roofprobe.kernels import dequant_host, host_threads, stream_host, vector_ir
+from roofprobe.kernels.vector_ir import (
+    address,
+    fence,
+    fetch_add,
+    fma,
+    from_bf16,
+    interleave,
+    lane_numbers,
+    load,
+    load_nibbles,
+    look_up,
+    splat,
+    store,
+    stream,
+    to_float,
+    total,
+)
+
+RANDOM = np.random.default_rng(7)
+
+
+def run(kernel: Callable[..., Any], *arguments: Any) -> Any:
+    return numba.njit(kernel)(*arguments)
+
+
+def test_arithmetic_lane_by_lane() -> None:
+    def kernel(a: Any, b: Any, words: Any, sums: Any, products: Any, fused: Any, shifted: Any) -> None:
+        store(sums, 0, load(a, 0) + load(b, 0))
+        store(products, 0, load(words, 0) * lane_numbers())
+        store(fused, 0, fma(load(a, 0), load(b, 0), splat(np.float32(1))))
+        store(shifted, 0, load(words, 0) >> 7)
+
+    a, b = (RANDOM.standard_normal(16).astype(np.float32) for _ in range(2))
+    words = RANDOM.integers(0, 2**32, 16, dtype=np.uint32)
+    sums, fused = np.empty(16, np.float32), np.empty(16, np.float32)
+    products, shifted = np.empty(16, np.uint32), np.empty(16, np.uint32)
+    run(kernel, a, b, words, sums, products, fused, shifted)
+    assert (sums == a + b).all()
+    assert (products == words * np.arange(16, dtype=np.uint32)).all()
+    assert (shifted == words >> 7).all()
+    np.testing.assert_allclose(fused, a.astype(np.float64) * b + 1, rtol=2**-22, atol=2**-22)
+
+
+def test_conversions_and_sums() -> None:
+    def kernel(halves: Any, words: Any, wide: Any, converted: Any) -> Any:
+        store(wide, 0, from_bf16(load(halves, 0)))
+        store(converted, 0, to_float(load(words, 0)))
+        return total(load(words, 0)), total(load(wide, 0)), from_bf16(halves[3])
+
+    halves = (RANDOM.standard_normal(16).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    words = RANDOM.integers(2**30, 2**31, 16, dtype=np.uint32)
+    wide, converted = np.empty(16, np.float32), np.empty(16, np.float32)
+    word_sum, float_sum, scalar = run(kernel, halves, words, wide, converted)
+    assert (wide.view(np.uint32) == halves.astype(np.uint32) << 16).all()
+    assert (converted == words.astype(np.float32)).all()
+    assert word_sum == int(words.sum(dtype=np.uint64)) % 2**32  # wraps
+    assert abs(float_sum - wide.astype(np.float64).sum()) < 1e-5
+    assert scalar == wide[3]
+
+
+def test_nibbles_look_up_and_interleave() -> None:
+    def kernel(packed: Any, table: Any, low: Any, looked: Any, both: Any) -> None:
+        nibbles = load_nibbles(packed, 1)
+        store(low, 0, nibbles)
+        store(looked, 0, look_up(load(table, 0), nibbles))
+        store(both, 0, interleave(nibbles, look_up(load(table, 0), nibbles)))
+
+    packed = RANDOM.integers(0, 256, 9, dtype=np.uint8)
+    table = RANDOM.integers(0, 256, 16, dtype=np.uint8)
+    low, looked, both = np.empty(16, np.uint8), np.empty(16, np.uint8), np.empty(16, np.uint16)
+    run(kernel, packed, table, low, looked, both)
+    expected = np.stack([packed[1:] & 15, packed[1:] >> 4], axis=1).reshape(-1)
+    assert (low == expected).all()
+    assert (looked == table[expected]).all()
+    assert (both == expected + table[expected].astype(np.uint16) * 256).all()
+
+
+def test_look_up_without_a_shuffle_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_ir, "shuffle_instruction", lambda triple: "")
+    test_nibbles_look_up_and_interleave()
+
+
+def test_memory_operations() -> None:
+    def kernel(out: Any, first: int, counter: Any) -> Any:
+        stream(out, first, splat(np.float32(5)))
+        fence()
+        return fetch_add(counter, 1, 4), address(out)
+
+    out, counter = np.zeros(64, np.float32), np.array([1, 2])
+    first = -out.ctypes.data % 64 // 4
+    assert run(kernel, out, first, counter) == (2, out.ctypes.data)
+    assert counter.tolist() == [1, 6]
+    assert out[first : first + 16].tolist() == [5] * 16
+    assert out.sum() == 80
+
+
+# What the kernels become on the CPUs that this machine is not.
+
+X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
+LAYOUT = {
+    X86: "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-i128:128-f80:128-n8:16:32:64-S128",
+    ARM: "e-m:e-i8:8:32-i16:16:32-i64:64-i128:128-n32:64-S128",
+}
+SHUFFLE = {X86: "llvm.x86.ssse3.pshuf.b.128", ARM: "llvm.aarch64.neon.tbl1.v16i8"}
+
+
+@pytest.fixture
+def assembly(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, tuple[Any, ...], str, str], str]:
+    """The kernel as numba hands it to LLVM, compiled for another machine."""
+    here = vector_ir.shuffle_instruction(binding.get_process_triple())
+    monkeypatch.setattr(vector_ir, "shuffle_instruction", lambda triple: here)
+
+    def emit(kernel: Any, arguments: tuple[Any, ...], triple: str, cpu: str) -> str:
+        monkeypatch.setattr(vector_ir, "is_arm", lambda _: triple == ARM)
+        return cross_compile(kernel, arguments, triple, cpu)
+
+    return emit
+
+
+def cross_compile(kernel: Any, arguments: tuple[Any, ...], triple: str, cpu: str) -> str:
+    fresh = numba.njit(nogil=True, error_model="numpy")(kernel.py_func)
+    fresh.compile(tuple(numba.typeof(argument) for argument in arguments))
+    (text,) = fresh.inspect_llvm().values()
+    text = re.sub('target triple = ".*"', f'target triple = "{triple}"', text)
+    text = re.sub('target datalayout = ".*"', f'target datalayout = "{LAYOUT[triple]}"', text)
+    # Only the kernel: numba's wrappers for Python count references with an x86 intrinsic.
+    text = re.sub(r"^define (?![^\n]* @_ZN(?!7cpython)).*?^}$", "", text, flags=re.M | re.S)
+    for name in SHUFFLE.values():
+        text = text.replace(name, SHUFFLE[triple])
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    machine = binding.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
+    return str(machine.emit_assembly(binding.parse_assembly(text)))
+
+
+COUNTER, BYTES, HALVES, FLOATS = (np.zeros(1, dtype=t) for t in (np.int64, np.uint8, np.uint16, np.float32))
+COPY = (stream_host._copy_worker, (COUNTER, FLOATS, FLOATS, 1, True))
+TRIAD = (stream_host._triad_worker, (COUNTER, FLOATS, FLOATS, np.float32(3), FLOATS, 1, True))
+DEQUANT = (dequant_host._worker, (COUNTER, BYTES, BYTES, BYTES, HALVES, 1, True))
+
+
+def hot_loop(text: str, marker: str) -> str:
+    """The basic block with the most of `marker`."""
+    return max(re.split(r"^\.?L?[\w.$]+:.*$", text, flags=re.M), key=lambda block: len(re.findall(marker, block)))
+
+
+@pytest.mark.parametrize("cpu", ["generic", "cortex-x2"], ids=["NEON", "SVE2 as in X925"])
+@pytest.mark.parametrize(("kernel", "arguments"), [COPY, TRIAD, DEQUANT], ids=["copy", "triad", "dequant"])
+def test_neon_non_temporal_pairs(assembly: Any, kernel: Any, arguments: tuple[Any, ...], cpu: str) -> None:
+    loop = hot_loop(assembly(kernel, arguments, ARM, cpu), r"\bstnp\b")
+    assert re.search(r"\bstnp\s+q\d+, q\d+", loop)
+    assert re.search(r"\bldn?p\s+q\d+, q\d+|\bldu?r\s+q\d+", loop)
+    assert not re.search(r"\b(st\d|str|stp)\s+[{qv]|\bbl\b", loop), "an ordinary store or a call in the hot loop"
+    if kernel is dequant_host._worker:
+        assert re.search(r"\btbl\s+v", loop)
+
+
+@pytest.mark.parametrize(("cpu", "register"), [("haswell", "ymm"), ("znver4", "zmm")], ids=["AVX2", "AVX-512"])
+@pytest.mark.parametrize(("kernel", "arguments"), [COPY, TRIAD], ids=["copy", "triad"])
+def test_x86_non_temporal_stores(
+    assembly: Any, kernel: Any, arguments: tuple[Any, ...], cpu: str, register: str
+) -> None:
+    loop = hot_loop(assembly(kernel, arguments, X86, cpu), r"vmovnt")
+    assert re.search(rf"vmovnt(ps|dq|pd)\s+%{register}", loop)
+    assert re.search(rf"vmovu?a?(ps|dq)\S*\s+\S*\(.*%{register}|v(add|mul)ps\s+\S*\(.*%{register}", loop)
+    assert not re.search(r"vmov[au]\w+\s+%[yz]mm\d+, .*\(|\bcall", loop), "an ordinary store or a call in the hot loop"
+
+
+# The cache
+
+
+def test_cache_follows_the_vector_source(tmp_path: Path) -> None:
+    """numba looks at a kernel's own file only: a change of vector_ir.py alone must still recompile."""
+    package = tmp_path / "roofprobe"
+    (package / "kernels").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    for name in ("vector_ir.py", "host_threads.py", "host_memory.py", "stream_host.py"):
+        shutil.copy(Path(host_threads.__file__).parent / name, package / "kernels")
+    program = (
+        "import torch; from roofprobe.kernels import stream_host as s\n"
+        "out = s.write(torch.zeros(100, dtype=torch.int32), 0)\n"
+        "print(out[1].item() % 2**32, sum(s._write.stats.cache_hits.values()))\n"
+    )
+
+    def run_copy() -> list[int]:
+        command = [sys.executable, "-c", program]
+        environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+        result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return [int(word) for word in result.stdout.split()]
+
+    assert run_copy() == [stream_host.HASH, 0]
+    assert run_copy() == [stream_host.HASH, 1]
+    source = package / "kernels" / "vector_ir.py"
+    changed = source.read_text().replace("list(range(LANES))", "[2 * i for i in range(LANES)]")
+    assert changed != source.read_text()
+    source.write_text(changed)
+    assert run_copy() == [2 * stream_host.HASH % 2**32, 0]
