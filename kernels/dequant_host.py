@@ -2,9 +2,12 @@
 
 A block's 16 results depend only on its scale byte and its 16 codes, and a tensor has one g: 256 rows of 16 results say
 it all. They are computed once per global scale, and kept as byte planes (the results' low bytes, then the next, ...),
-so that a block costs one 16-byte row a plane (8 KiB of rows for bfloat16: they stay in the L1 cache) and one in-register
-byte look-up (pshufb, tbl) a plane for all 16 codes. A table look-up for each weight instead takes five times as long.
+so that a block costs one 16-byte row a plane (8 KiB of rows for bfloat16: they stay in the L1 cache) and one
+in-register byte look-up (pshufb, tbl) a plane for all 16 codes. A look-up in memory for each weight takes five times
+as long.
 """
+
+# ruff: noqa: ARG001 (the functions behind an overload share one list of parameters)
 
 import functools
 from typing import Any
@@ -16,20 +19,12 @@ import torch
 
 from roofprobe.kernels.host_memory import bits, require
 from roofprobe.kernels.host_threads import HostConfig, host_kernel, launch, share
-from roofprobe.kernels.vector_ir import (
-    fence,
-    fetch_add,
-    interleave,
-    load,
-    load_nibbles,
-    look_up,
-    pin_to,
-    store,
-    stream,
-)
+from roofprobe.kernels.vector_ir import fence, fetch_add, load, load_nibbles, pin_to, store, stream
+from roofprobe.kernels.vector_math import interleave, look_up
 
 BLOCK = 16
 DEFAULT = HostConfig()
+_NUMPY = {torch.float16: np.float16, torch.float32: np.float32}
 
 
 def e2m1_values() -> Any:
@@ -61,11 +56,7 @@ def result_planes(global_scale: float, divide: bool, dtype: torch.dtype) -> Any:
         product = e4m3_values()[:, None] * e2m1_values()
         g = np.float32(global_scale)
         exact = product / g if divide else product * g
-        results = {
-            torch.bfloat16: bf16_bits,
-            torch.float16: lambda values: values.astype(np.float16),
-            torch.float32: lambda values: values,
-        }[dtype](exact)
+        results = bf16_bits(exact) if dtype == torch.bfloat16 else exact.astype(_NUMPY[dtype])
     width = results.dtype.itemsize
     planes = results.view(np.uint8).reshape(256, BLOCK, width).transpose(0, 2, 1).reshape(-1)
     room = np.empty(planes.size + 64, dtype=np.uint8)

@@ -1,12 +1,16 @@
 """y = W x on the CPU for 1 to 16 vectors x: bfloat16 weights, and NVFP4 weights decoded on the way.
 
-One vector: rows meet it in pairs, in 32 float32 accumulators a row. More vectors: a tile of a row is widened to float32 once,
-stays in the L1 cache and meets the vectors two at a time, in 32 accumulators each. The lanes are summed by a fixed
-tree, so the result depends on K and on whether there is one vector, never on the threads. NVFP4's global scale is
-applied last and once: q * s is exact in bfloat16.
+One vector: while x stays in the L1 cache (K to 4096) one row at a time, so that the weights are one long stream; above
+that four, which share each read of x. One Zen 4 core that reads 33 GB/s gets 32 (one) and 13 (four) at K = 1024,
+13 and 21 at K = 8192. More vectors: a tile of a row is widened to float32 once, stays in the L1 cache and meets
+the vectors two at a time. Every sum has at least 32 accumulators, added by a fixed tree, so the result never depends
+on the threads' timing. NVFP4's global scale is applied last and once: q * s is exact in bfloat16.
 
-A CPU's NVFP4 kernel may be bound by its decoding and not by memory: say so beside its share of the memory ceiling.
+On a CPU the NVFP4 kernel is bound by its decoding and not by memory (9 GB/s on that core): say so beside its share of
+the memory ceiling.
 """
+
+# ruff: noqa: ARG001 (the functions behind an overload share one list of parameters)
 
 from typing import Any
 
@@ -18,23 +22,11 @@ import torch
 from roofprobe.kernels.dequant_host import require_nvfp4, result_planes
 from roofprobe.kernels.host_memory import bits, floats, require
 from roofprobe.kernels.host_threads import HostConfig, host_kernel, launch, share
-from roofprobe.kernels.vector_ir import (
-    address,
-    fence,
-    fetch_add,
-    fma,
-    from_bf16,
-    interleave,
-    load,
-    load_nibbles,
-    look_up,
-    pin_to,
-    splat,
-    store,
-    total,
-)
+from roofprobe.kernels.vector_ir import address, fence, fetch_add, load, load_nibbles, pin_to, store
+from roofprobe.kernels.vector_math import fma, from_bf16, interleave, look_up, splat, total
 
 MAX_BATCH = 16
+RESIDENT = 4096  # float32 of x: half of the smallest L1 data cache in use
 TILE = 2048  # weights: 8 KiB of float32, a quarter of the smallest L1 data cache in use
 DEFAULT = HostConfig()
 
@@ -61,49 +53,74 @@ overload(_weights)(_choose_weights)
 
 
 @host_kernel()
-def _two_rows(weight: Any, scales: Any, planes: Any, a: int, b: int, k: int, x: Any) -> tuple[Any, Any]:
-    """The rows that begin at weights a and b, each times the vector at the start of x.
+def _one_row(weight: Any, scales: Any, planes: Any, a: int, k: int, x: Any) -> Any:
+    """The k weights from a on times the vector at the start of x."""
+    sum0 = sum1 = sum2 = sum3 = splat(np.float32(0))
+    whole = k // 64 * 64
+    for j in range(0, whole, 64):
+        sum0 = fma(_weights(weight, scales, planes, a + j), load(x, j), sum0)
+        sum1 = fma(_weights(weight, scales, planes, a + j + 16), load(x, j + 16), sum1)
+        sum2 = fma(_weights(weight, scales, planes, a + j + 32), load(x, j + 32), sum2)
+        sum3 = fma(_weights(weight, scales, planes, a + j + 48), load(x, j + 48), sum3)
+    for j in range(whole, k // 16 * 16, 16):
+        sum0 = fma(_weights(weight, scales, planes, a + j), load(x, j), sum0)
+    tail = np.float32(0)
+    for j in range(k // 16 * 16, k):  # bfloat16 only
+        tail += from_bf16(weight[a + j]) * x[j]
+    return total((sum0 + sum1) + (sum2 + sum3)) + tail
 
-    Two at a time, because x is read once for both: as float32 it is twice a bfloat16 row, and from K = 8192 on more
-    than an L1 cache.
-    """
-    a0 = a1 = b0 = b1 = splat(np.float32(0))
-    whole = k // 32 * 32
-    for j in range(0, whole, 32):
+
+@host_kernel()
+def _four_rows(weight: Any, scales: Any, planes: Any, a: int, k: int, x: Any) -> tuple[Any, Any, Any, Any]:
+    """Rows a, a + k, a + 2k and a + 3k as in _one_row; k a multiple of 32."""
+    b, c, d = a + k, a + 2 * k, a + 3 * k
+    a0 = a1 = b0 = b1 = c0 = c1 = d0 = d1 = splat(np.float32(0))
+    for j in range(0, k, 32):
         x0, x1 = load(x, j), load(x, j + 16)
         a0 = fma(_weights(weight, scales, planes, a + j), x0, a0)
         b0 = fma(_weights(weight, scales, planes, b + j), x0, b0)
+        c0 = fma(_weights(weight, scales, planes, c + j), x0, c0)
+        d0 = fma(_weights(weight, scales, planes, d + j), x0, d0)
         a1 = fma(_weights(weight, scales, planes, a + j + 16), x1, a1)
         b1 = fma(_weights(weight, scales, planes, b + j + 16), x1, b1)
-    if k - whole >= 16:
-        a0 = fma(_weights(weight, scales, planes, a + whole), load(x, whole), a0)
-        b0 = fma(_weights(weight, scales, planes, b + whole), load(x, whole), b0)
-    a_tail = b_tail = np.float32(0)
-    for j in range(k // 16 * 16, k):  # bfloat16 only
-        a_tail += from_bf16(weight[a + j]) * x[j]
-        b_tail += from_bf16(weight[b + j]) * x[j]
-    return total(a0 + a1) + a_tail, total(b0 + b1) + b_tail
+        c1 = fma(_weights(weight, scales, planes, c + j + 16), x1, c1)
+        d1 = fma(_weights(weight, scales, planes, d + j + 16), x1, d1)
+    return total(a0 + a1), total(b0 + b1), total(c0 + c1), total(d0 + d1)
 
 
 @host_kernel()
 def _vector_worker(
     counter: Any, weight: Any, scales: Any, planes: Any, g: Any, divide: bool, x: Any, k: int, out: Any, chunk: int
 ) -> None:
+    together = k > RESIDENT and k % 32 == 0
     start = fetch_add(counter, 0, chunk)
     while start < out.size:
-        end = min(start + chunk, out.size)
-        for row in range(start, end, 2):
-            other = min(row + 1, end - 1)  # the last row again where their number is odd
-            y, z = _two_rows(weight, scales, planes, row * k, other * k, k, x)
-            out[row] = y / g if divide else y * g
-            out[other] = z / g if divide else z * g
+        row, end = start, min(start + chunk, out.size)
+        while row < end:
+            if together and row + 4 <= end:
+                out[row], out[row + 1], out[row + 2], out[row + 3] = _four_rows(weight, scales, planes, row * k, k, x)
+                row += 4
+            else:
+                out[row] = _one_row(weight, scales, planes, row * k, k, x)
+                row += 1
+        for i in range(start, end):
+            out[i] = out[i] / g if divide else out[i] * g
         start = fetch_add(counter, 0, chunk)
     fence()
 
 
 @host_kernel(parallel=True)
 def _vector(
-    cpus: Any, counter: Any, weight: Any, scales: Any, planes: Any, g: Any, divide: bool, x: Any, k: int, out: Any,
+    cpus: Any,
+    counter: Any,
+    weight: Any,
+    scales: Any,
+    planes: Any,
+    g: Any,
+    divide: bool,
+    x: Any,
+    k: int,
+    out: Any,
     chunk: int,
 ) -> None:
     for worker in prange(cpus.size):
@@ -138,7 +155,16 @@ def _pad(k: int) -> int:
 
 @host_kernel()
 def _batch_worker(
-    counter: Any, weight: Any, scales: Any, planes: Any, g: Any, divide: bool, x: Any, k: int, batch: int, out: Any,
+    counter: Any,
+    weight: Any,
+    scales: Any,
+    planes: Any,
+    g: Any,
+    divide: bool,
+    x: Any,
+    k: int,
+    batch: int,
+    out: Any,
     chunk: int,
 ) -> None:
     n, stride = out.size // batch, _pad(k)
@@ -177,8 +203,18 @@ def _accumulate(tile: Any, width: int, x: Any, first: int, stride: int, sums: An
 
 @host_kernel(parallel=True)
 def _batch(
-    cpus: Any, counter: Any, weight: Any, scales: Any, planes: Any, g: Any, divide: bool, x: Any, k: int, batch: int,
-    out: Any, chunk: int,
+    cpus: Any,
+    counter: Any,
+    weight: Any,
+    scales: Any,
+    planes: Any,
+    g: Any,
+    divide: bool,
+    x: Any,
+    k: int,
+    batch: int,
+    out: Any,
+    chunk: int,
 ) -> None:
     for worker in prange(cpus.size):
         pin_to(cpus[worker])
@@ -197,8 +233,14 @@ def _padded(x: torch.Tensor) -> Any:
 
 
 def _run(
-    weight: torch.Tensor, scales: Any, planes: Any, global_scale: float, divide: bool,
-    x: torch.Tensor, out: torch.Tensor, config: HostConfig,
+    weight: torch.Tensor,
+    scales: Any,
+    planes: Any,
+    global_scale: float,
+    divide: bool,
+    x: torch.Tensor,
+    out: torch.Tensor,
+    config: HostConfig,
 ) -> torch.Tensor:
     n, k = weight.shape[0], x.shape[1]
     row_bytes = max(1, weight.shape[1] * weight.element_size())

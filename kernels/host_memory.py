@@ -1,5 +1,6 @@
 """Page-aligned memory for the host kernels, and the checks of the tensors that they are given."""
 
+import contextlib
 import mmap
 from typing import Any
 
@@ -23,10 +24,8 @@ def allocate(n_bytes: int) -> torch.Tensor:
     except OSError as error:
         raise MemoryError(f"no room for {n_bytes / 2**20:.0f} MiB of host memory: {error.strerror}") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with contextlib.suppress(OSError):  # a kernel built without huge pages; small ones work too
             memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:
-            pass  # a kernel built without huge pages; small ones work too
     base = torch.frombuffer(memory, dtype=torch.uint8)
     return base[-base.data_ptr() % _HUGE_PAGE :][:n_bytes]
 

@@ -87,7 +87,7 @@ def _cache_folder() -> str:
     numba drops a cached kernel when the kernel's own file changes, and never looks at the files of what it calls.
     """
     folder = Path(__file__).parent
-    sources = [folder / "vector_ir.py", folder / "host_threads.py", *sorted(folder.glob("*_host.py"))]
+    sources = sorted({*folder.glob("vector_*.py"), *folder.glob("host_*.py"), *folder.glob("*_host.py")})
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     return str(Path(numba.config.CACHE_DIR or folder / "__pycache__") / f"numba-{digest}")
 

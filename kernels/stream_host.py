@@ -15,19 +15,8 @@ import torch
 
 from roofprobe.kernels.host_memory import bits, floats, require
 from roofprobe.kernels.host_threads import HostConfig, host_kernel, launch, share
-from roofprobe.kernels.vector_ir import (
-    address,
-    fence,
-    fetch_add,
-    lane_numbers,
-    load,
-    pin_to,
-    splat,
-    store,
-    stream,
-    to_float,
-    total,
-)
+from roofprobe.kernels.vector_ir import address, fence, fetch_add, load, pin_to, store, stream
+from roofprobe.kernels.vector_math import lane_numbers, splat, to_float, total
 
 HASH = 2654435761  # Knuth's multiplicative hash: 2^32 over the golden ratio
 READ_PARTIALS = 64
@@ -105,9 +94,7 @@ def _triad_worker(counter: Any, b: Any, c: Any, scalar: Any, out: Any, chunk: in
 
 
 @host_kernel(parallel=True)
-def _triad(
-    cpus: Any, counter: Any, b: Any, c: Any, scalar: Any, out: Any, chunk: int, streaming: bool
-) -> None:
+def _triad(cpus: Any, counter: Any, b: Any, c: Any, scalar: Any, out: Any, chunk: int, streaming: bool) -> None:
     for worker in prange(cpus.size):
         pin_to(cpus[worker])
         _triad_worker(counter, b, c, scalar, out, chunk, streaming)
@@ -227,7 +214,7 @@ def _read(cpus: Any, counter: Any, source: Any, out: Any, chunk: int) -> None:
         _read_worker(counter, source, out, chunk)
 
 
-def read_partials(config: HostConfig = DEFAULT) -> int:
+def read_partials(config: HostConfig = DEFAULT) -> int:  # noqa: ARG001 (other backends' depends on it)
     """Length of read's `out`: the same for every config."""
     return READ_PARTIALS
 

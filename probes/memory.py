@@ -53,7 +53,6 @@ class StreamBuffers:
     def n(self) -> int:
         return self.a.numel()
 
-
     @property
     def n_bytes(self) -> int:
         return 4 * self.n

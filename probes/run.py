@@ -160,9 +160,7 @@ def collective_groups(environment: Environment) -> list[int]:
     return list(range(1, len(environment.devices) + 1)) if environment.devices else [2]
 
 
-def _measure_all_reduce(
-    ranks: int, thoroughness: Thoroughness, writer: RunWriter, console: Console
-) -> str | None:
+def _measure_all_reduce(ranks: int, thoroughness: Thoroughness, writer: RunWriter, console: Console) -> str | None:
     from roofprobe.probes.allreduce import measure_local
 
     console.step(f"all-reduce, {ranks} ranks")

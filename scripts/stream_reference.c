@@ -75,32 +75,39 @@ typedef struct {
 } Worker;
 
 static uint32_t copy_chunk(const Job *job, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += LINE) put(job->a + i, (const Line *)(job->b + i));
+    const float *b = job->b;
+    float *a = job->a;
+    for (int64_t i = begin; i < end; i += LINE) put(a + i, (const Line *)(b + i));
     return 0;
 }
 
 static uint32_t triad_chunk(const Job *job, int64_t begin, int64_t end) {
+    const float *b = job->b, *c = job->c;
+    const float scalar = job->scalar;
+    float *a = job->a;
     for (int64_t i = begin; i < end; i += LINE) {
-        Line sum = *(const Line *)(job->b + i) + job->scalar * *(const Line *)(job->c + i);
-        put(job->a + i, &sum);
+        Line sum = *(const Line *)(b + i) + scalar * *(const Line *)(c + i);
+        put(a + i, &sum);
     }
     return 0;
 }
 
 static uint32_t write_chunk(const Job *job, int64_t begin, int64_t end) {
     const uint32_t hash = 2654435761u;
+    float *a = job->a;
     Words values;
     for (int lane = 0; lane < LINE; lane++) values[lane] = ((uint32_t)begin + (uint32_t)lane) * hash + job->seed;
-    for (int64_t i = begin; i < end; i += LINE, values += hash * LINE) put(job->a + i, (const Line *)&values);
+    for (int64_t i = begin; i < end; i += LINE, values += hash * LINE) put(a + i, (const Line *)&values);
     return 0;
 }
 
 static uint32_t read_chunk(const Job *job, int64_t begin, int64_t end) {
     Words sums[4] = {{0}};
     int64_t i = begin;
+    const float *b = job->b;
     for (; i + 4 * LINE <= end; i += 4 * LINE)
-        for (int k = 0; k < 4; k++) sums[k] += *(const Words *)(job->b + i + k * LINE);
-    for (; i < end; i += LINE) sums[0] += *(const Words *)(job->b + i);
+        for (int k = 0; k < 4; k++) sums[k] += *(const Words *)(b + i + k * LINE);
+    for (; i < end; i += LINE) sums[0] += *(const Words *)(b + i);
     sums[0] += sums[1] + sums[2] + sums[3];
     uint32_t sum = 0;
     for (int lane = 0; lane < LINE; lane++) sum += sums[0][lane];
@@ -114,9 +121,8 @@ static void *run_worker(void *argument) {
     CPU_ZERO(&here);
     CPU_SET(worker->cpu, &here);
     (void)sched_setaffinity(0, sizeof here, &here); /* a CPU taken away meanwhile: slower, still right */
-    const Job mine = {.work = job->work, .b = job->b, .c = job->c, .a = job->a, .scalar = job->scalar, .seed = job->seed};
     for (int64_t begin; (begin = atomic_fetch_add(&job->next, CHUNK)) < job->n;)
-        worker->sum += mine.work(&mine, begin, begin + CHUNK < job->n ? begin + CHUNK : job->n);
+        worker->sum += job->work(job, begin, begin + CHUNK < job->n ? begin + CHUNK : job->n);
     drain();
     return NULL;
 }
@@ -177,7 +183,8 @@ static int ascending(const void *x, const void *y) {
 
 int main(int argc, char **argv) {
     enum { REPEATS = 9 };
-    static const struct { const char *name; int arrays; } ops[] = {{"read", 1}, {"copy", 2}, {"write", 1}, {"triad", 3}};
+    static const char *const names[] = {"read", "copy", "write", "triad"};
+    static const int moved[] = {1, 2, 1, 3}; /* arrays */
     cpu_set_t allowed;
     int threads = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed);
     int64_t mib = argc > 1 ? atoll(argv[1]) : 1024;
@@ -196,7 +203,8 @@ int main(int argc, char **argv) {
         }
         memset(arrays[k], 0, (size_t)n * 4);
     }
-    printf("%lld MiB per array, %d threads, non-temporal stores; median and best of %d\n", (long long)mib, threads, REPEATS);
+    printf("%lld MiB per array, %d threads, non-temporal stores; median and best of %d\n", (long long)mib, threads,
+           REPEATS);
     printf("%-6s %12s %12s %12s\n", "op", "seconds", "GB/s", "best GB/s");
     for (int op = 0; op < 4; op++) {
         double seconds[REPEATS];
@@ -210,13 +218,14 @@ int main(int argc, char **argv) {
             if (op == 3) failed = stream_triad(arrays[0], arrays[1], 3.0f, arrays[2], n, threads);
             seconds[r] = now() - start;
             if (failed) {
-                fprintf(stderr, "%s: %s: %s\n", argv[0], ops[op].name, strerror(failed));
+                fprintf(stderr, "%s: %s: %s\n", argv[0], names[op], strerror(failed));
                 return 3;
             }
         }
         qsort(seconds, REPEATS, sizeof *seconds, ascending);
-        double gb = 4e-9 * (double)n * ops[op].arrays;
-        printf("%-6s %12.6f %12.2f %12.2f\n", ops[op].name, seconds[REPEATS / 2], gb / seconds[REPEATS / 2], gb / seconds[0]);
+        double gb = 4e-9 * (double)n * moved[op];
+        double middle = seconds[REPEATS / 2];
+        printf("%-6s %12.6f %12.2f %12.2f\n", names[op], middle, gb / middle, gb / seconds[0]);
     }
     return 0;
 }

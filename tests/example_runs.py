@@ -85,7 +85,7 @@ def gb10() -> Run:
 
 
 def faulty() -> Run:
-    """Every reading that can't be trusted: impossible, wrong, undisturbed nowhere, mostly disturbed; a wrong sum."""
+    """Every reading that can't be trusted: impossible, wrong, disturbed throughout and mostly; a wrong sum."""
     host: Where = ("host", UNIFIED, GB10_NOMINAL)
     rows = [
         *stream(host, {"read": 118.2, "copy": 104.9, "write": 301.2}),

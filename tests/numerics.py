@@ -105,7 +105,7 @@ def check_exact_gemv(weight: Weight, x: torch.Tensor, backend: str, config: obje
 
 
 def exact_nvfp4(n: int, k: int, seed: int) -> NVFP4Weight:
-    """Scales 1, 2 and 4 of either sign and a global scale of 2^-3: with whole x below 2^7, sums are exact for K < 2^10."""
+    """Scales 1, 2 and 4, some negative, and a global scale of 2^-3: with whole x below 2^7, K < 2^10 sums exactly."""
     generator = torch.Generator().manual_seed(seed)
     powers = torch.tensor([0x38, 0x40, 0x48, 0xB8, 0xC0], dtype=torch.uint8)
     scales = powers[torch.randint(0, 5, (n, k // 16), generator=generator)]

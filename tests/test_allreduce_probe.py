@@ -282,15 +282,15 @@ def test_measure_local_returns_a_record_with_every_sample() -> None:
 
 
 def test_measure_local_begins_no_size_past_the_time_limit() -> None:
-    found = allreduce.measure_local(2, seconds=0.01, iterations=6, on_line=str)
+    found = allreduce.measure_local(2, seconds=0.01, iterations=6, on_line=list[str]().append)
     assert 1 <= len(found.points) < 22
 
 
 def test_measure_local_raises_in_one_line_what_the_ranks_said() -> None:
     with pytest.raises(BadInput, match="all-reduce over 2 ranks: the buffers need"):
-        allreduce.measure_local(2, min_bytes=1 << 50, max_bytes=1 << 50, on_line=str)
+        allreduce.measure_local(2, min_bytes=1 << 50, max_bytes=1 << 50, on_line=list[str]().append)
     with pytest.raises(RoofprobeError, match=r"-b 16 is above -e 8"):
-        allreduce.measure_local(2, min_bytes=16, max_bytes=8, on_line=str)
+        allreduce.measure_local(2, min_bytes=16, max_bytes=8, on_line=list[str]().append)
 
 
 @contextmanager

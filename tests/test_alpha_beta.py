@@ -208,6 +208,13 @@ def test_any_line_is_recovered_where_the_sizes_span_its_half_point(
     assert found.segments[0].alpha_us == pytest.approx(alpha_us, rel=1e-3)
 
 
+def test_the_fit_reads_well() -> None:
+    times = [(size, [protocol_switch(size)] * 8) for size in DOUBLING]
+    small, large = describe(fit(times, 1.0))
+    assert small.startswith("8 B to below 128.00 KiB: alpha 10 us [10, 10], beta 3 GB/s [3, 3], n1/2 29.30 KiB")
+    assert large.startswith("128.00 KiB to 64.00 MiB: alpha 30 us [30, 30], beta 20 GB/s [20, 20], n1/2 585.94 KiB")
+
+
 def test_the_module_is_light() -> None:
     check = "import sys, roofprobe.alpha_beta; sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

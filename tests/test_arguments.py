@@ -11,7 +11,16 @@ from roofprobe.arguments import duration, parser, positive_int, size, size_text
 
 @pytest.mark.parametrize(
     ("text", "n_bytes"),
-    [("8", 8), ("64K", 65536), ("64k", 65536), ("1M", 1 << 20), ("2G", 1 << 31), ("1GiB", 1 << 30), ("4KB", 4096), ("0", 0)],
+    [
+        ("8", 8),
+        ("64K", 65536),
+        ("64k", 65536),
+        ("1M", 1 << 20),
+        ("2G", 1 << 31),
+        ("1GiB", 1 << 30),
+        ("4KB", 4096),
+        ("0", 0),
+    ],
 )
 def test_size(text: str, n_bytes: int) -> None:
     assert size(text) == n_bytes

@@ -46,7 +46,12 @@ def test_an_unknown_machine_borrows_no_ceiling(gpu: str | None, product: str | N
 
 @pytest.mark.parametrize(
     ("name", "side", "nominal"),
-    [("dgx-spark", "device", 273.1), ("dgx-spark", "host", 273.1), ("h200-sxm", "device", 4800), ("h200-sxm", "host", None)],
+    [
+        ("dgx-spark", "device", 273.1),
+        ("dgx-spark", "host", 273.1),
+        ("h200-sxm", "device", 4800),
+        ("h200-sxm", "host", None),
+    ],
 )
 def test_the_host_shares_the_ceiling_only_of_unified_memory(name: str, side: Side, nominal: float | None) -> None:
     (platform,) = (p for p in platforms() if p.name == name)
@@ -71,7 +76,10 @@ def test_every_file_is_named_after_its_platform() -> None:
         ("name = 3", "name"),
         ("name = 'x'\nextra = 1", "extra"),
         ("not toml", "platform.toml"),
-        ("name = 'x'\ntitle = 'x'\nmatch = {gpu=['x']}\nmemory = {name='m', unified=true, nominal_gb_per_s=5}", "nominal"),
+        (
+            "name = 'x'\ntitle = 'x'\nmatch = {gpu=['x']}\nmemory = {name='m', unified=true, nominal_gb_per_s=5}",
+            "nominal",
+        ),
     ],
     ids=["wrong type", "unknown field", "not TOML", "a figure without its source"],
 )

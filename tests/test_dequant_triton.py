@@ -3,7 +3,10 @@
 from numerics import DEVICE, any_scales, check_dequantize, every_code_and_scale
 import pytest
 import torch
+import triton
+import triton.language as tl
 
+from roofprobe.kernels.decode import bfloat16_bits
 from roofprobe.kernels.dequant import algorithmic_bytes, dequantize
 from roofprobe.kernels.dequant_triton import DequantConfig
 from roofprobe.kernels.formats import random_nvfp4
@@ -35,6 +38,31 @@ def test_sixteen_bit_results_round_to_nearest_even(backend: str, use: str, dtype
     # 1.00390625 = 1 + 2^-8 puts every power of two exactly between two bfloat16, where truncation and RNE differ
     for global_scale in (1.00390625, 1.01171875, 0.0123):
         check_dequantize(every_code_and_scale(global_scale, use), dtype, backend)
+
+
+@triton.jit
+def bfloat16_bits_kernel(source, out, LENGTH: tl.constexpr):
+    i = tl.arange(0, LENGTH)
+    tl.store(out + i, bfloat16_bits(tl.load(source + i)).to(tl.int32, bitcast=True))
+
+
+ROUNDED = {  # float32 bits -> bfloat16 bits
+    0x3F808000: 0x3F80,  # a tie, to even below
+    0x3F818000: 0x3F82,  # a tie, to even above
+    0x3F808001: 0x3F81,
+    0x7F7FFFFF: 0x7F80,  # overflows to infinity
+    0xFF800000: 0xFF80,
+    0x80000000: 0x8000,
+    0x00008001: 0x0001,  # subnormal
+    0x7FFFFFFF: 0x7FC0,  # the NaN that NVIDIA's units make: rounding it as a number would give minus zero
+}
+
+
+def test_rounding_to_bfloat16_of_ties_extremes_and_nan() -> None:
+    source = torch.tensor(list(ROUNDED), dtype=torch.int64).to(torch.int32).view(torch.float32).to(DEVICE)
+    out = torch.zeros(len(ROUNDED), dtype=torch.int32, device=DEVICE)
+    bfloat16_bits_kernel[(1,)](source, out, LENGTH=len(ROUNDED))
+    assert out.tolist() == list(ROUNDED.values())
 
 
 @pytest.mark.parametrize("n", [1, 3, 130])

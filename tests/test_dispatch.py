@@ -1,4 +1,4 @@
-"""What gemv, dequantize and the stream operations do by default and refuse, and the host backend through the same gates."""
+"""What gemv, dequantize and the stream operations do by default and refuse, and the gates for the host backend."""
 
 from collections.abc import Callable
 import os

@@ -1,4 +1,4 @@
-"""GEMV by Triton and by the eager reference: exact sums, every scale byte from its own block, and gamma_d on random data.
+"""GEMV by Triton and the eager reference: exact sums, every scale byte from its own block, gamma_d on random data.
 
 A program of the interpreter costs some 100 ms at batch 16, so each gate has few shapes, each for a reason.
 """
@@ -16,7 +16,7 @@ from numerics import (
 import pytest
 import torch
 
-from roofprobe.kernels.formats import Weight, random_bf16, random_nvfp4
+from roofprobe.kernels.formats import NVFP4Weight, Weight, random_bf16, random_nvfp4
 from roofprobe.kernels.gemv import algorithmic_bytes
 from roofprobe.kernels.gemv_triton import GemvConfig, default_config
 
@@ -75,8 +75,6 @@ def test_bf16_rows_that_start_anywhere(k: int) -> None:
 
 def test_division_by_the_global_scale() -> None:
     codes, scales = random_nvfp4(3, 48, 1, DEVICE).codes, random_nvfp4(3, 48, 2, DEVICE).block_scales
-    from roofprobe.kernels.formats import NVFP4Weight
-
     weight = NVFP4Weight.from_compressed_tensors(codes, scales, torch.tensor(7.7, device=DEVICE))
     check_random_gemv(weight, vectors(1, 48, torch.bfloat16), "triton", torch.float32)
 

@@ -121,4 +121,3 @@ def test_a_probe_is_also_a_script(name: str, tmp_path: Path) -> None:
     command_line = [sys.executable, str(script), "--help"]
     shown = subprocess.run(command_line, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
     assert shown.returncode == 0 and f"roofprobe {name}" in shown.stdout
-

@@ -37,7 +37,8 @@ def run(out: Path, *more: str) -> int:
     return main(["--quick", "--side", "host", "--memory", "24M", "--out", str(out), *more])
 
 
-def test_leaves_records_profile_and_report(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("small")
+def test_leaves_records_profile_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "folder"
     assert run(out) == 0
     assert sorted(path.name for path in out.iterdir()) == ["measurements.jsonl", "profile.json", "report.html"]
@@ -56,21 +57,24 @@ def test_leaves_records_profile_and_report(small: None, tmp_path: Path, capsys: 
     assert "[1/" in printed.err, "plain progress lines where there is no terminal"
 
 
-def test_json_leaves_stdout_to_the_document(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("small")
+def test_json_leaves_stdout_to_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "out", "--json") == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["schema"] == "roofprobe/profile/1"
     assert "host   read" in printed.err
 
 
-def test_an_earlier_run_is_not_overwritten(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("small")
+def test_an_earlier_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "measurements.jsonl").write_text("precious\n")
     assert run(tmp_path) == 2
     assert "already holds a run" in capsys.readouterr().err
     assert (tmp_path / "measurements.jsonl").read_text() == "precious\n"
 
 
-def test_a_wrong_collective_fails_the_run(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("small")
+def test_a_wrong_collective_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = collective()
     points = tuple(type(p)(**{**{f: getattr(p, f) for f in p.__struct_fields__}, "wrong": 1}) for p in wrong.points)
 
@@ -81,8 +85,9 @@ def test_a_wrong_collective_fails_the_run(small: None, tmp_path: Path, monkeypat
     assert run(tmp_path / "out") == 1
 
 
+@pytest.mark.usefixtures("small")
 def test_a_collective_that_fails_leaves_the_rest(
-    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from roofprobe.errors import RoofprobeError
 
@@ -103,9 +108,10 @@ def test_an_interruption_keeps_what_was_measured(signal_number: int, tmp_path: P
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120
-        while not (out / "measurements.jsonl").exists() or b'"measurement"' not in (
-            out / "measurements.jsonl"
-        ).read_bytes():
+        while (
+            not (out / "measurements.jsonl").exists()
+            or b'"measurement"' not in (out / "measurements.jsonl").read_bytes()
+        ):
             assert time.monotonic() < deadline and process.poll() is None, process.communicate()
             time.sleep(0.05)
         process.send_signal(signal_number)
@@ -121,8 +127,9 @@ def test_an_interruption_keeps_what_was_measured(signal_number: int, tmp_path: P
     assert (out / "report.html").exists()
 
 
+@pytest.mark.usefixtures("small")
 def test_a_full_disk_is_one_line_and_keeps_the_earlier_rows(
-    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from roofprobe.measurement import RunWriter
 
@@ -140,9 +147,8 @@ def test_a_full_disk_is_one_line_and_keeps_the_earlier_rows(
     assert not (tmp_path / "out" / "profile.json").exists()
 
 
-def test_a_run_that_can_not_begin_leaves_nothing(
-    small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("small")
+def test_a_run_that_can_not_begin_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a" / "b"
     assert main(["--side", "host", "--memory", "1M", "--out", str(out)]) == 2
     assert "15.00 MiB needed" in capsys.readouterr().err

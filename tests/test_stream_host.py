@@ -1,8 +1,9 @@
 """The CPU stream kernels: every element right at every length and offset, and nothing written beside the output."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,25 +154,34 @@ I32 = torch.int32
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: stream_host.copy(torch.empty(4, dtype=torch.float16), torch.empty(4)), "source: expected .*float16"),
-        (lambda: stream_host.copy(torch.empty(4), torch.empty(4, dtype=I32)), "out: expected torch.float32, got.*int32"),
-        (lambda: stream_host.copy(torch.empty(4), torch.empty(5)), r"out: expected shape \[4\], got \[5\]"),
-        (lambda: stream_host.copy(torch.empty(2, 2), torch.empty(2, 2)), r"source: expected shape \[any\], got \[2, 2\]"),
-        (lambda: stream_host.fill(torch.empty(8)[::2], 0), r"out: expected a contiguous tensor, got strides \[2\]"),
-        (lambda: stream_host.write(torch.empty(4), 0), "out: expected torch.int32, got torch.float32"),
-        (lambda: stream_host.triad(torch.empty(4), torch.empty(3), 3.0, torch.empty(4)), r"c: expected shape \[4\]"),
-        (lambda: stream_host.read(torch.empty(4), torch.empty(3, dtype=I32)), r"out: expected shape \[64\], got \[3\]"),
-        (lambda: stream_host.fill(torch.empty(4, device="meta"), 0), "out: expected a CPU tensor, got one on meta"),
-        (lambda: stream_host.fill(torch.empty(4), 0, HostConfig(threads=10**6)), "threads: expected at most"),
-        (lambda: HostConfig(threads=0), "threads: expected at least 1, got 0"),
-        (lambda: HostConfig(chunk_bytes=1000), "chunk_bytes: expected a positive multiple of 4096, got 1000"),
-        (lambda: HostConfig(stores="cached"), 'stores: expected "non-temporal" or "normal"'),
-        (lambda: allocate(0), "n_bytes: expected at least 1, got 0"),
+        (lambda t: stream_host.copy(t.half(), t), "source: expected torch.float32 or torch.int32, got torch.float16"),
+        (lambda t: stream_host.copy(t, t.to(I32)), "out: expected torch.float32, got torch.int32"),
+        (lambda t: stream_host.copy(t, torch.empty(5)), r"out: expected shape \[4\], got \[5\]"),
+        (lambda t: stream_host.copy(t.view(2, 2), t), r"source: expected shape \[any\], got \[2, 2\]"),
+        (lambda t: stream_host.fill(t[::2], 0), r"out: expected a contiguous tensor, got strides \[2\]"),
+        (lambda t: stream_host.fill(t.to("meta"), 0), "out: expected a CPU tensor, got one on meta"),
+        (lambda t: stream_host.write(t, 0), "out: expected torch.int32, got torch.float32"),
+        (lambda t: stream_host.triad(t, torch.empty(3), 3.0, t), r"c: expected shape \[4\], got \[3\]"),
+        (lambda t: stream_host.read(t, t.to(I32)), r"out: expected shape \[64\], got \[4\]"),
+        (lambda t: stream_host.fill(t, 0, HostConfig(threads=10**6)), "threads: expected at most"),
     ],
 )
-def test_wrong_arguments_are_named(call, message: str) -> None:
+def test_wrong_tensors_are_named(call: Callable[[torch.Tensor], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        call()
+        call(torch.empty(4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threads": 0}, "threads: expected at least 1, got 0"),
+        ({"chunk_bytes": 1000}, "chunk_bytes: expected a positive multiple of 4096, got 1000"),
+        ({"stores": "cached"}, 'stores: expected "non-temporal" or "normal", got \'cached\''),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HostConfig(**settings)
 
 
 def test_memory_is_aligned_zero_and_outlives_its_first_view() -> None:
@@ -179,5 +189,7 @@ def test_memory_is_aligned_zero_and_outlives_its_first_view() -> None:
     assert view.data_ptr() % 4096 == 0
     assert view.numel() == 2 * 4096 + 5
     assert int(view.sum()) == 0
+    with pytest.raises(ValueError, match="n_bytes: expected at least 1, got 0"):
+        allocate(0)
     with pytest.raises(MemoryError, match="no room for"):
         allocate(1 << 62)

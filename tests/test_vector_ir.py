@@ -13,24 +13,9 @@ import numba
 import numpy as np
 import pytest
 
-from roofprobe.kernels import dequant_host, host_threads, stream_host, vector_ir
-from roofprobe.kernels.vector_ir import (
-    address,
-    fence,
-    fetch_add,
-    fma,
-    from_bf16,
-    interleave,
-    lane_numbers,
-    load,
-    load_nibbles,
-    look_up,
-    splat,
-    store,
-    stream,
-    to_float,
-    total,
-)
+from roofprobe.kernels import dequant_host, host_threads, stream_host, vector_math
+from roofprobe.kernels.vector_ir import address, fence, fetch_add, load, load_nibbles, store, stream
+from roofprobe.kernels.vector_math import fma, from_bf16, interleave, lane_numbers, look_up, splat, to_float, total
 
 RANDOM = np.random.default_rng(7)
 
@@ -92,7 +77,7 @@ def test_nibbles_look_up_and_interleave() -> None:
 
 
 def test_look_up_without_a_shuffle_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vector_ir, "shuffle_instruction", lambda triple: "")
+    monkeypatch.setattr(vector_math, "shuffle_instruction", lambda _: "")
     test_nibbles_look_up_and_interleave()
 
 
@@ -123,11 +108,11 @@ SHUFFLE = {X86: "llvm.x86.ssse3.pshuf.b.128", ARM: "llvm.aarch64.neon.tbl1.v16i8
 @pytest.fixture
 def assembly(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, tuple[Any, ...], str, str], str]:
     """The kernel as numba hands it to LLVM, compiled for another machine."""
-    here = vector_ir.shuffle_instruction(binding.get_process_triple())
-    monkeypatch.setattr(vector_ir, "shuffle_instruction", lambda triple: here)
+    here = vector_math.shuffle_instruction(binding.get_process_triple())
+    monkeypatch.setattr(vector_math, "shuffle_instruction", lambda _: here)
 
     def emit(kernel: Any, arguments: tuple[Any, ...], triple: str, cpu: str) -> str:
-        monkeypatch.setattr(vector_ir, "is_arm", lambda _: triple == ARM)
+        monkeypatch.setattr(vector_math, "is_arm", lambda _: triple == ARM)
         return cross_compile(kernel, arguments, triple, cpu)
 
     return emit
@@ -185,12 +170,12 @@ def test_x86_non_temporal_stores(
 # The cache
 
 
-def test_cache_follows_the_vector_source(tmp_path: Path) -> None:
-    """numba looks at a kernel's own file only: a change of vector_ir.py alone must still recompile."""
+def test_cache_follows_the_intrinsics_source(tmp_path: Path) -> None:
+    """numba looks at a kernel's own file only: a change of an intrinsic alone must still recompile."""
     package = tmp_path / "roofprobe"
     (package / "kernels").mkdir(parents=True)
     (package / "__init__.py").touch()
-    for name in ("vector_ir.py", "host_threads.py", "host_memory.py", "stream_host.py"):
+    for name in ("vector_ir.py", "vector_math.py", "host_threads.py", "host_memory.py", "stream_host.py"):
         shutil.copy(Path(host_threads.__file__).parent / name, package / "kernels")
     program = (
         "import torch; from roofprobe.kernels import stream_host as s\n"
@@ -206,7 +191,7 @@ def test_cache_follows_the_vector_source(tmp_path: Path) -> None:
 
     assert run_copy() == [stream_host.HASH, 0]
     assert run_copy() == [stream_host.HASH, 1]
-    source = package / "kernels" / "vector_ir.py"
+    source = package / "kernels" / "vector_math.py"
     changed = source.read_text().replace("list(range(LANES))", "[2 * i for i in range(LANES)]")
     assert changed != source.read_text()
     source.write_text(changed)

@@ -137,7 +137,10 @@ def describe(found: Fit) -> list[str]:
         if s.interval is not None:
             alpha += " [{:.4g}, {:.4g}]".format(*s.interval.alpha_us)
             beta += " [{:.4g}, {:.4g}]".format(*s.interval.beta_gb_per_s)
-        span = f"{size_text(s.min_bytes)} to {size_text(s.max_bytes)}"
+        last = s is found.segments[-1]
+        span = f"{size_text(s.min_bytes)} to " + (
+            size_text(s.max_bytes) if last else f"below {size_text(s.max_bytes + 1)}"
+        )
         half = "" if s.n_half_bytes is None else f", n1/2 {size_text(s.n_half_bytes)}"
         error = "" if s.error_fraction is None else f", largest error {s.error_fraction:.1%}"
         lines.append(f"{span}: {alpha}, {beta}{half}{error}")

@@ -83,7 +83,8 @@ def row(m: Measurement) -> str:
     if m.timing.contended:
         check = f"{check}; CONTENDED: {len(m.timing.rejected)} of {len(m.timing.seconds)} samples disturbed"
     return (
-        f"{m.side:<7}{m.op:<8}{m.format:<9}{shape(m):<20}{m.seconds * 1e3:>10.3f}{m.useful_bytes / 1e6:>10.1f}{m.gb_per_s:>9.1f}  "
+        f"{m.side:<7}{m.op:<8}{m.format:<9}{shape(m):<20}"
+        f"{m.seconds * 1e3:>10.3f}{m.useful_bytes / 1e6:>10.1f}{m.gb_per_s:>9.1f}  "
         f"{interval:<18}{nominal:>10}{measured:>12}  {check}"
     )
 

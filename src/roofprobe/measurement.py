@@ -206,7 +206,9 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
         if self.wrong:
             return f"{self.wrong} elements wrong"
         if self.nominal_fraction is not None and self.nominal_fraction > IMPOSSIBLE_ABOVE and self.residency == "cold":
-            return f"{self.gb_per_s:.1f} GB/s is above the nominal {self.nominal_gb_per_s:.1f} GB/s: cached or miscounted"
+            return (
+                f"{self.gb_per_s:.1f} GB/s is above the nominal {self.nominal_gb_per_s:.1f} GB/s: cached or miscounted"
+            )
         return None
 
 

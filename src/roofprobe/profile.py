@@ -66,11 +66,12 @@ class KernelFigure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CollectiveFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """One message size: median seconds of the out-of-place and in-place forms."""
+    """One message size. torch works in place; its out-of-place time is a copy and the collective."""
 
     bytes: Count
     seconds: Positive
-    in_place_seconds: Positive
+    """Median time of the collective alone, in place: what the fit is made from."""
+    out_of_place_seconds: Positive
     busbw_gb_per_s: Annotated[float, Meta(ge=0)]
     """0 in a group of one, where nothing crosses a wire."""
     wrong: int | None
@@ -209,12 +210,12 @@ def _kernel(m: Measurement) -> KernelFigure:
 def _collective(c: CollectiveMeasurement) -> CollectiveResult:
     points = []
     for point in c.points:
-        seconds = median(point.out_of_place_seconds)
+        seconds = median(point.in_place_seconds)
         points.append(
             CollectiveFigure(
                 bytes=point.bytes,
                 seconds=seconds,
-                in_place_seconds=median(point.in_place_seconds),
+                out_of_place_seconds=median(point.out_of_place_seconds),
                 busbw_gb_per_s=point.bytes * c.bus_factor / seconds / 1e9,
                 wrong=point.wrong,
             )

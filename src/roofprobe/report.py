@@ -127,7 +127,8 @@ def highlights(run: Run) -> list[Highlight]:
 
 def _share_of_nominal(m: Measurement) -> str:
     share = m.nominal_fraction
-    return "unknown machine: no nominal ceiling" if share is None else f"{units.percent(share)} of nominal"
+    known = "no nominal ceiling known" if share is None else f"{units.percent(share)} of nominal"
+    return f"{known} (⚠ machine busy: a floor)" if disturbed(m) else known
 
 
 def cautions(run: Run) -> list[str]:
@@ -148,10 +149,8 @@ def cautions(run: Run) -> list[str]:
         found.append(f"{_count(poor, 'fit')} of a collective missed a size by more than {units.percent(POOR_FIT)}.")
     busy = sum(1 for m in run.measurements if not m.invalid and disturbed(m))
     if busy:
-        found.append(
-            f"The machine was busy: in {_count(busy, 'row')} more than half of the samples were disturbed and don't "
-            "count. Measure again on a quiet machine."
-        )
+        rows = _count(busy, "row")
+        found.append(f"The machine was busy: in {rows} most samples were disturbed (⚠). Such a rate is a floor.")
     return found
 
 

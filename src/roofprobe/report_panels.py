@@ -104,11 +104,11 @@ def _panel(run: Run, side: Side, memory: str, rows: list[Measurement]) -> Panel:
     lines = [] if nominal is None else [Line("nominal", "nominal", nominal)]
     for op in ("read", "copy"):
         ceiling = ceiling_row(rows, op)
-        if ceiling is not None and ceiling.gb_per_s is not None:
+        if ceiling is not None:
             lines.append(Line(op, f"measured {op}", ceiling.gb_per_s))
     # A reading from the caches would push every other bar to the left edge: it runs off the scale instead.
-    tops = [line.gb_per_s for line in lines] + [m.gb_per_s for m in cold if m.gb_per_s and not m.invalid]
-    scale = 1.04 * max(tops or [m.gb_per_s for m in rows if m.gb_per_s and not m.invalid] or [1.0])
+    tops = [line.gb_per_s for line in lines] + [m.gb_per_s for m in cold if not m.invalid]
+    scale = 1.04 * max(tops or [m.gb_per_s for m in rows if not m.invalid] or [1.0])
     return Panel(
         side=side,
         memory=memory,
@@ -121,8 +121,8 @@ def _panel(run: Run, side: Side, memory: str, rows: list[Measurement]) -> Panel:
 
 
 def disturbed(m: Measurement) -> bool:
-    """Whether more samples were rejected than counted: the row stands, but the machine was busy."""
-    return len(m.timing.rejected) > len(m.timing.accepted)
+    """Whether other work disturbed most samples: the row stands as a floor of what the memory can do."""
+    return m.timing.contended or 2 * len(m.timing.rejected) > len(m.timing.seconds)
 
 
 def poor_fit(segment: Segment) -> bool:
@@ -134,7 +134,7 @@ def ceiling_row(rows: Iterable[Measurement], op: str) -> Measurement | None:
     """The fastest valid row of a pattern, as in the profile: that is what a ceiling means."""
     cold = [m for m in rows if m.probe == "memory" and m.op == op and m.residency == "cold"]
     usable = [m for m in cold if not m.invalid]
-    return max(usable, key=lambda m: m.gb_per_s or 0, default=None)
+    return max(usable, key=lambda m: m.gb_per_s, default=None)
 
 
 def _stream_place(m: Measurement) -> int:
