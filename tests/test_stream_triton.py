@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from roofprobe.kernels import stream
-from roofprobe.kernels.stream_check import CHUNK, count_wrong
+from roofprobe.kernels.stream_check import CPU_CHUNK, count_wrong
 from roofprobe.kernels.stream_triton import StreamConfig
 
 SMALL = StreamConfig(warps=1, accesses=1)  # blocks of 128 elements
@@ -65,7 +65,7 @@ DAMAGE = {
     "one bit": lambda t: torch.where(torch.arange(len(t)) == 77, t.view(torch.int32) ^ 1, t.view(torch.int32)),
     "last element stale": lambda t: torch.cat((t[:-1], t[:1])),
 }
-N = CHUNK + 1003
+N = (1 << 20) + 1003  # many chunks and a part of one; more than one period of the index's low 20 bits
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
@@ -84,7 +84,7 @@ def test_the_checker_sees_the_answer_to_an_earlier_seed(op: str) -> None:
 
 def test_the_checker_counts_single_elements() -> None:
     answer = expected_output("copy", N, 11)
-    answer[[0, CHUNK, N - 1]] += 1
+    answer[[0, CPU_CHUNK, N - 1]] += 1
     assert count_wrong("copy", answer, N, [11]) == 3
 
 

@@ -130,7 +130,16 @@ def test_host_stopwatch_repeats_a_short_launch() -> None:
 def test_host_stopwatch_times_a_long_launch_once() -> None:
     prepared = HostStopwatch(min_seconds=0.001).prepare(lambda _: time.sleep(0.005))
     assert prepared.launches_per_sample == 1
-    assert prepared.sample().seconds >= 0.005
+    reading = prepared.sample()
+    assert reading.seconds >= 0.005
+    assert reading.problem is not None and "of the CPUs" in reading.problem, "sleeping, it had none of them"
+
+
+def test_host_stopwatch_trusts_a_launch_that_keeps_its_cpu_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The kernel's own clocks, but a process that has one CPU, as this thread does.
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr("time.process_time", time.perf_counter)
+    assert HostStopwatch(min_seconds=0.001).prepare(lambda _: sum(range(1000))).sample().problem is None
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,14 @@
     pytest tests/benchmarks/test_host_against_c.py
 
 Each round times C, numba, C. The round's ratio is numba's bytes a second over C's (the mean of its two times). A round
-is dropped if its two C times differ by more than 8 %, or if any of the three had its threads on a CPU for less than 95 %
-of the time: on a busy machine the scheduler favours a waking pool over new threads by a third. A limit is judged on the 95 % interval of the median ratio:
-passed if the interval lies above, failed if it lies below, else skipped as inconclusive: run it again on a quieter
-machine. Dequantization is compared with C's copy by all bytes that each moves; GEMV with C's read, without a limit.
+is dropped if its two C times differ by more than 8 %, or if any of the three had its threads on a CPU for less than
+95 % of the time: on a busy machine the scheduler favours a waking pool over new threads by a third. A limit is judged
+on the 95 % interval of the median ratio: passed if the interval lies above, failed if it lies below, else skipped as
+inconclusive: run it again on a quieter machine.
+
+Dequantization is compared with C's copy by all bytes that each moves, and with C's write by the bytes written. Of its
+bytes 78 % are written, of a copy's 50 %, so where writing is the bottleneck C's own write sets what the first of these
+can be: then the limit is out of reach and only the second is judged. GEMV is compared with C's read, without a limit.
 """
 
 from collections.abc import Callable
@@ -45,7 +49,8 @@ class Case:
     c: Callable[[], int]
     c_bytes: float
     limit: float | None
-    is_right: Callable[[], bool]
+    is_right: Callable[[], bool] = lambda: True
+    reach: Callable[[], float] | None = None  # the highest ratio that this machine's memory allows anyone
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ def case(request: pytest.FixtureRequest, c_library: ctypes.CDLL, arrays: list[to
 
     def same_as_c(numba: Callable[[], object], again: Callable[[], int]) -> Callable[[], bool]:
         def check() -> bool:
+            stream_host.fill(a, 99)  # what C left there is right already
             numba()
             mine = int(stream_host.read(a, partials).sum())
             return again() == 0 and mine == int(stream_host.read(a, partials).sum())
@@ -123,6 +129,15 @@ def case(request: pytest.FixtureRequest, c_library: ctypes.CDLL, arrays: list[to
 
     def dequantize() -> torch.Tensor:
         return dequant_host.dequantize_nvfp4(codes, scales, 0.0123, False, half)
+
+    def reach() -> float:
+        copies: list[Timed] = []
+        writes: list[Timed] = []
+        for _ in range(9):
+            timed(c_copy, threads, copies)
+            timed(c_write, threads, writes)
+        # By the bytes written, dequantization is no faster than a write; a copy writes as many.
+        return 2.5625 / 4 * median(t.seconds for t in copies) / median(t.seconds for t in writes)
 
     def copy() -> torch.Tensor:
         return stream_host.copy(b, a)
@@ -142,13 +157,14 @@ def case(request: pytest.FixtureRequest, c_library: ctypes.CDLL, arrays: list[to
         "write": Case(write, n_bytes, c_write, n_bytes, 0.95, same_as_c(write, c_write)),
         "triad": Case(triad, 3 * n_bytes, c_triad, 3 * n_bytes, 0.95, same_as_c(triad, c_triad)),
         "read": Case(read, n_bytes, c_read, n_bytes, 0.95, lambda: int(partials.sum()) % 2**32 == checksum.value),
-        "dequant nvfp4": Case(dequantize, 2.5625 * weights, c_copy, 2 * n_bytes, 0.85, lambda: True),
-        "gemv bf16": Case(lambda: gemv_host.gemv_bf16(weight, x, y), n_bytes, c_read, n_bytes, None, lambda: True),
-        "gemv nvfp4": Case(gemv_nvfp4, 0.5625 * weights, c_read, n_bytes, None, lambda: True),
+        "dequant nvfp4": Case(dequantize, 2.5625 * weights, c_copy, 2 * n_bytes, 0.85, reach=reach),
+        "dequant writes": Case(dequantize, 2 * weights, c_write, n_bytes, 0.95),
+        "gemv bf16": Case(lambda: gemv_host.gemv_bf16(weight, x, y), n_bytes, c_read, n_bytes, None),
+        "gemv nvfp4": Case(gemv_nvfp4, 0.5625 * weights, c_read, n_bytes, None),
     }[request.param]
 
 
-NAMES = ["copy", "write", "triad", "read", "dequant nvfp4", "gemv bf16", "gemv nvfp4"]
+NAMES = ["copy", "write", "triad", "read", "dequant nvfp4", "dequant writes", "gemv bf16", "gemv nvfp4"]
 
 
 @pytest.mark.parametrize("case", NAMES, indirect=True)
@@ -202,4 +218,6 @@ def test_rate_against_c(
         pytest.skip(f"inconclusive: only {len(kept)} of {ROUNDS} rounds were undisturbed")
     if interval[0] < case.limit <= interval[1]:
         pytest.skip(f"inconclusive: the interval {shown} holds the limit {case.limit}")
+    if interval[1] < case.limit and case.reach is not None and (reach := case.reach()) < case.limit:
+        pytest.skip(f"inconclusive: {shown}, but C's own writes allow no more than {reach:.3f} here")
     assert interval[0] >= case.limit, f"{name}: {shown} of C's rate, below {case.limit}"
