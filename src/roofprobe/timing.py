@@ -5,8 +5,9 @@ between two of R, and a machine that slows down slows both. A pair counts if its
 Samples are taken until the 95 % interval of the median (of the paired ratio, where there is a reference) is as narrow
 as asked, or until the time is up, which the record says.
 
-Two stopwatches: `HostStopwatch` reads the monotonic clock and rejects a sample that had to share its CPUs; `device_timing.DeviceStopwatch` takes CUDA events around a captured batch of launches and rejects
-a sample whose event time and wall time disagree. Neither is shown an unpaired minimum.
+Two stopwatches: `HostStopwatch` reads the monotonic clock and rejects a sample that had to share its CPUs;
+`device_timing.DeviceStopwatch` takes CUDA events around a captured batch of launches and rejects a sample whose event
+time and wall time disagree.
 """
 
 from __future__ import annotations
