@@ -1,11 +1,16 @@
 """Which implementation runs: `triton` for CUDA tensors, `host` for CPU tensors, `torch` as the eager reference."""
 
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Literal, TypeVar, cast
 
+import msgspec
 import torch
 
 Backend = Literal["triton", "host", "torch"]
 ConfigT = TypeVar("ConfigT")
+ConfigFields = Mapping[str, int | str | None]
+"""A configuration as plain data, the form in which a tuning profile holds it."""
 
 
 def choose_backend(tensor: torch.Tensor, backend: str | None) -> Backend:
@@ -23,12 +28,29 @@ def choose_backend(tensor: torch.Tensor, backend: str | None) -> Backend:
 
 
 def config_for(config: object, expected: type[ConfigT]) -> ConfigT:
-    """`config`, or the default `expected()` where it is None; raises ValueError for another backend's config."""
+    """`config`, the default `expected()` where it is None, or what its fields make where it is a mapping.
+
+    Raises ValueError for another backend's config, and for a field or value that `expected` does not have.
+    """
     if config is None:
         return expected()
+    if isinstance(config, Mapping):
+        return _from_fields(config, expected)
     if not isinstance(config, expected):
         raise ValueError(f"config: expected {expected.__name__} for this backend, got {type(config).__name__}")
     return config
+
+
+def _from_fields(config: Mapping[str, object], expected: type[ConfigT]) -> ConfigT:
+    assert is_dataclass(expected)
+    known = [field.name for field in fields(expected)]
+    for name in config:
+        if name not in known:
+            raise ValueError(f"config: expected {expected.__name__}'s {', '.join(known)}, got the field {name!r}")
+    try:
+        return msgspec.convert(dict(config), expected)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"config: {expected.__name__}: {error}") from None
 
 
 def no_config(config: object) -> None:

@@ -29,7 +29,9 @@ from triton.errors import TritonError
 from triton.runtime import JITFunction
 
 from roofprobe.arguments import parser
-from roofprobe.kernels import dequant_triton, gemv_triton, stream_triton
+from roofprobe.kernels import dequant_triton, gemv_kernel, gemv_triton, stream_triton
+from roofprobe.kernels.decode import decode_mode
+from roofprobe.kernels.formats import FORMAT_NAMES
 from roofprobe.kernels.sass import LOCAL_MEMORY, SHARED_MEMORY, executed, global_loads, hot_loop, instructions, uses
 
 GB10_MULTIPROCESSORS = 48
@@ -108,54 +110,93 @@ def stream_cases() -> Iterator[Case]:
 
 
 def dequant_cases() -> Iterator[Case]:
-    """NVFP4 to each output dtype, and one division."""
-    config = dequant_triton.DequantConfig()
-    for out_dtype, divide in (
-        (torch.bfloat16, False),
-        (torch.float16, False),
-        (torch.float32, False),
-        (torch.bfloat16, True),
-    ):
-        constants = dequant_triton.constants(out_dtype, divide, config)
-        signature = {"codes": "*i32", "scales": "*u8", "global_scale": "*fp32", "out": "*i32", "words": "i32"}
-        if out_dtype == torch.float32:
-            signature["out"] = "*fp32"
-        name = f"dequant-nvfp4-{constants['dtype']}{'-divide' if divide else ''}"
-        yield Case(name, dequant_triton.dequantize_nvfp4_kernel, signature, constants, config.warps)
+    """Every format to bfloat16; NVFP4 to the other output dtypes, with a division, and from swizzled scales."""
+    bf16 = torch.bfloat16
+    yield dequant_case("nvfp4", bf16)
+    yield dequant_case("nvfp4", torch.float16)
+    yield dequant_case("nvfp4", torch.float32)
+    yield dequant_case("nvfp4", bf16, "divide")
+    yield dequant_case("nvfp4", bf16, "swizzled")
+    yield dequant_case("mxfp4", bf16)
+    yield dequant_case("fp8", bf16)
+    yield dequant_case("fp8", bf16, "by_row")
+
+
+def dequant_case(weight_format: str, out_dtype: torch.dtype, *how: str, decode: str = "bits", k: int = 4096) -> Case:
+    """A dequantization as it is launched by default; `how` names flags of `dequant_triton.constants`."""
+    config = dequant_triton.DequantConfig(decode=decode)
+    constants = dequant_triton.constants(weight_format, k, out_dtype, config, **dict.fromkeys(how, True))
+    word = {4: "*i32", 2: "*i16", 1: "*u8"}[constants["PER_WORD"] if weight_format == "fp8" else 4]
+    signature = {
+        "codes": word,
+        "scales": "*u8",
+        "scale": "*u8" if weight_format == "mxfp4" else "*fp32",
+        "out": "*fp32" if out_dtype == torch.float32 else "*i32",
+        "words": "i32",
+    }
+    name = "-".join(("dequant", weight_format, str(constants["dtype"]), *how, *([decode] if decode != "bits" else [])))
+    return Case(name, dequant_triton.dequantize_kernel, signature, constants, config.warps)
 
 
 def gemv_cases() -> Iterator[Case]:
-    """Both formats at batch 1 and 16 with their default configuration, and K that no tile or wide load divides."""
-    for weight_format, k_unaligned in (("bf16", 4095), ("nvfp4", 4112)):
+    """Every format at batch 1 with its default configuration, K that no tile or wide load divides, swizzled scales.
+
+    Batch 16 for the widest and the narrowest weights.
+    """
+    for weight_format, k_unaligned in (("bf16", 4095), ("nvfp4", 4112), ("mxfp4", 4128), ("fp8", 4098)):
         yield gemv_case(weight_format, 1)
-        yield gemv_case(weight_format, 16)
         yield gemv_case(weight_format, 3, k_unaligned, torch.float32)
+    for weight_format in ("nvfp4", "mxfp4"):
+        yield gemv_case(weight_format, 1, how=("swizzled",))
+    for weight_format in ("bf16", "nvfp4"):
+        yield gemv_case(weight_format, 16)
 
 
-def gemv_case(weight_format: str, batch: int, k: int = 4096, x_dtype: torch.dtype = torch.bfloat16) -> Case:
-    """GEMV as it is launched by default on GB10 for a weight [16384, k] and bfloat16 results."""
-    config = gemv_triton.default_config(16384, batch, GB10_MULTIPROCESSORS)
-    constants = gemv_triton.constants(weight_format, k, batch, x_dtype, torch.bfloat16, False, config)
-    quantized = weight_format == "nvfp4"
-    word = "*i64" if quantized else {4: "*i64", 2: "*i32", 1: "*i16"}[constants["PER_WORD"]]
-    elements = "*fp32" if x_dtype == torch.float32 else "*bf16"
+def mode_cases(cc: int) -> Iterator[Case]:
+    """Every format in the decode mode that a GPU of this compute capability gets, where that is not "bits"."""
+    mode = decode_mode((cc // 10, cc % 10), triton.__version__)
+    if mode == "bits":
+        return
+    for weight_format in FORMAT_NAMES:
+        yield gemv_case(weight_format, 1, decode=mode)
+    for weight_format in ("nvfp4", "mxfp4"):
+        yield gemv_case(weight_format, 1, how=("swizzled",), decode=mode)
+    yield gemv_case("nvfp4", 16, decode=mode)
+    for weight_format in FORMAT_NAMES[1:]:
+        yield dequant_case(weight_format, torch.bfloat16, decode=mode)
+
+
+def gemv_case(
+    weight_format: str,
+    batch: int,
+    k: int = 4096,
+    x_dtype: torch.dtype = torch.bfloat16,
+    decode: str = "bits",
+    how: tuple[str, ...] = (),
+) -> Case:
+    """GEMV as it is launched by default on GB10 for a weight [16384, k] and bfloat16 results; `how` names flags."""
+    config = gemv_triton.default_config(16384, batch, GB10_MULTIPROCESSORS, decode)
+    flags = dict.fromkeys(how, True)
+    constants = gemv_triton.constants(weight_format, k, batch, x_dtype, torch.bfloat16, config, **flags)
+    word_bytes = int(constants["PER_WORD"] * {"bf16": 2, "fp8": 1}.get(weight_format, 0.5))
+    word = {4: "*i32", 2: "*i16", 1: "*u8"}[word_bytes]
+    blocks = weight_format in ("nvfp4", "mxfp4")
     signature = {
         "weight": word,
-        "scales": "*u8" if quantized else word,
-        "global_scale": "*fp32" if quantized else word,
-        "x": elements if constants["X"] == "elements" else "*i64",
+        "scales": "*i16" if constants["SCALE_BYTES"] == 2 else "*u8" if blocks else word,
+        "scale": "*u8" if weight_format == "mxfp4" else word if weight_format == "bf16" else "*fp32",
+        "x": "*i32" if constants["X"] != "elements" else "*fp32" if x_dtype == torch.float32 else "*bf16",
         "y": "*bf16",
         "n": "i32",
         "aligned_words": "i32",
     }
-    rows_aligned = (k // 2 if quantized else 2 * k) % 16 == 0
-    weight_bytes = 16 * config.row_groups if rows_aligned else 0
-    name = f"gemv-{weight_format}-k{k}-batch{batch}"
-    return Case(name, gemv_triton.gemv_kernel, signature, constants, config.warps, weight_bytes)
+    weight_bytes = 16 * config.row_groups if constants["ALIGN"] * word_bytes == 16 else 0
+    name = "-".join(("gemv", weight_format, f"k{k}", f"batch{batch}", *how, *([decode] if decode != "bits" else [])))
+    return Case(name, gemv_kernel.gemv_kernel, signature, constants, config.warps, weight_bytes)
 
 
 def all_cases() -> list[Case]:
-    """Every kernel that ships, as it is launched by default."""
+    """Every kernel that ships, as it is launched by default with decode mode "bits", which every GPU has."""
     return [*stream_cases(), *dequant_cases(), *gemv_cases()]
 
 
@@ -185,7 +226,7 @@ def summary(compiled: Compiled) -> str:
     body = hot_loop(compiled.sass) or instructions(compiled.sass)[0]
     loads = " ".join(f"{count}x{bits}" for bits, count in sorted(global_loads(body).items(), reverse=True))
     line = (
-        f"{compiled.case.name:26} cc {compiled.cc:3}  {compiled.registers:3} registers  {compiled.spilled} spilled  "
+        f"{compiled.case.name:38} cc {compiled.cc:3}  {compiled.registers:3} registers  {compiled.spilled} spilled  "
         f"{compiled.shared:4} shared  loads {loads or 'none'}"
     )
     if compiled.case.weight_bytes:
@@ -212,8 +253,8 @@ def main(argv: list[str] | None = None) -> int:
     """Compiles for each --cc and prints the lines; the exit status says whether all is well."""
     options = _arguments(argv)
     status = 0
-    for case in all_cases():
-        for cc in options.cc:
+    for cc in options.cc:
+        for case in (*all_cases(), *mode_cases(cc)):
             try:
                 compiled = compile_case(case, cc)
             except (RuntimeError, TritonError) as error:

@@ -1,15 +1,15 @@
-"""NVFP4 -> bfloat16, float16 or float32 on the CPU, bit-exact to RN(q * s * g), and to RN(q * s / g).
+"""NVFP4, MXFP4 and FP8 -> bfloat16, float16 or float32 on the CPU, bit-exact to one order of rounding.
 
-A block's 16 results depend only on its scale byte and its 16 codes, and a tensor has one g: 256 rows of 16 results say
-it all. They are computed once per global scale, and kept as byte planes (the results' low bytes, then the next, ...),
-so that a block costs one 16-byte row a plane (8 KiB of rows for bfloat16: they stay in the L1 cache) and one
-in-register byte look-up (pshufb, tbl) a plane for all 16 codes. A look-up in memory for each weight takes five times
-as long.
+NVFP4: RN(q * s * g), with `divide` RN(q * s / g). MXFP4: RN(q * s). FP8: RN(value * scale). q * s is exact in float32
+(MXFP4's too, short of overflow), so float32 rounds once; bfloat16 and float16 round that once more, to nearest even.
+FP4 goes by the tables of tables_host.py, which hold the rounded results; FP8 is converted and rounded lane by lane.
+
+All functions raise ValueError naming the tensor that has another dtype, shape or device, or is not contiguous. An
+`out` on no boundary of 16 elements, or FP8 rows that are not a multiple of 16, get normal stores.
 """
 
 # ruff: noqa: ARG001 (the functions behind an overload share one list of parameters)
 
-import functools
 from typing import Any
 
 from numba import prange
@@ -17,132 +17,165 @@ from numba.extending import overload
 import numpy as np
 import torch
 
-from roofprobe.kernels.host_memory import bits, require
+from roofprobe.kernels.host_memory import bits, floats, require
 from roofprobe.kernels.host_threads import HostConfig, host_kernel, launch, share
-from roofprobe.kernels.vector_ir import fence, fetch_add, load, load_nibbles, pin_to, store, stream
-from roofprobe.kernels.vector_math import interleave, look_up
+from roofprobe.kernels.tables_host import mxfp4_planes, nvfp4_planes
+from roofprobe.kernels.vector_ir import fence, fetch_add, load_first, pin_to, store, store_first, stream
+from roofprobe.kernels.vector_math import from_e4m3, splat, to_bf16, to_bits, to_f16
+from roofprobe.kernels.weights_host import FP8, fp4, fp4_results, scale_row
 
-BLOCK = 16
 DEFAULT = HostConfig()
-_NUMPY = {torch.float16: np.float16, torch.float32: np.float32}
+OUT_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+NVFP4_BLOCK, MXFP4_BLOCK = 16, 32
 
 
-def e2m1_values() -> Any:
-    """float32 [16]: the value of each E2M1 code; code 8 is -0."""
-    magnitudes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], dtype=np.float32)
-    return np.concatenate([magnitudes, -magnitudes])
+def _results(weight: Any, first: Any, scales: Any, j: Any, count: Any, out: Any, half: Any) -> Any:
+    """Inside a kernel: the bits of the first `count` of weights j to j + 15 of a row, as wide as out's elements."""
 
 
-def e4m3_values() -> Any:
-    """float32 [256]: the value of each E4M3FN byte; 0x7F and 0xFF are NaN."""
-    byte = np.arange(256)
-    exponent, fraction = (byte >> 3) & 15, (byte & 7).astype(np.float32)
-    magnitude = np.where(exponent > 0, np.ldexp(8 + fraction, exponent - 10), np.ldexp(fraction, -9))
-    magnitude = np.where(byte & 127 == 127, np.nan, magnitude)
-    return np.where(byte & 128, -magnitude, magnitude).astype(np.float32)
+@overload(_results)
+def _choose_results(weight: Any, first: Any, scales: Any, j: Any, count: Any, out: Any, half: Any) -> Any:
+    def from_planes(weight: Any, first: Any, scales: Any, j: Any, count: Any, out: Any, half: Any) -> Any:
+        return fp4_results(weight, first, scales, j, out)  # whole blocks
 
+    def two_bytes(weight: Any, first: Any, scales: Any, j: Any, count: Any, out: Any, half: Any) -> Any:
+        values = _scaled(weight, first, scales, j, count)
+        return to_f16(values) if half else to_bf16(values)
 
-def bf16_bits(values: Any) -> Any:
-    """float32 -> the bits of the nearest bfloat16, ties to even; NaN stays NaN."""
-    word = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    rounded = (word + 0x7FFF + ((word >> 16) & 1)) >> 16
-    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
+    def four_bytes(weight: Any, first: Any, scales: Any, j: Any, count: Any, out: Any, half: Any) -> Any:
+        return to_bits(_scaled(weight, first, scales, j, count))
 
-
-@functools.lru_cache(maxsize=64)
-def result_planes(global_scale: float, divide: bool, dtype: torch.dtype) -> Any:
-    """uint8 [256 * bytes * 16], 64-byte aligned: byte p of the result of scale byte b and code c at [b, p, c]."""
-    with np.errstate(all="ignore"):  # a huge or zero global scale gives infinities and NaN, as it should
-        product = e4m3_values()[:, None] * e2m1_values()
-        g = np.float32(global_scale)
-        exact = product / g if divide else product * g
-        results = bf16_bits(exact) if dtype == torch.bfloat16 else exact.astype(_NUMPY[dtype])
-    width = results.dtype.itemsize
-    planes = results.view(np.uint8).reshape(256, BLOCK, width).transpose(0, 2, 1).reshape(-1)
-    room = np.empty(planes.size + 64, dtype=np.uint8)
-    aligned = room[-room.ctypes.data % 64 :][: planes.size]
-    aligned[:] = planes
-    return aligned
-
-
-def _results(codes: Any, scales: Any, planes: Any, block: Any, out: Any) -> Any:
-    """Inside a kernel: the bits of the block's 16 results, as wide as out's elements."""
-
-
-def _two_bytes(codes: Any, scales: Any, planes: Any, block: Any, out: Any) -> Any:
-    nibbles = load_nibbles(codes, block * 8)
-    row = np.int64(scales[np.uint64(block)]) * 32
-    return interleave(look_up(load(planes, row), nibbles), look_up(load(planes, row + 16), nibbles))
-
-
-def _four_bytes(codes: Any, scales: Any, planes: Any, block: Any, out: Any) -> Any:
-    nibbles = load_nibbles(codes, block * 8)
-    row = np.int64(scales[np.uint64(block)]) * 64
-    low = interleave(look_up(load(planes, row), nibbles), look_up(load(planes, row + 16), nibbles))
-    high = interleave(look_up(load(planes, row + 32), nibbles), look_up(load(planes, row + 48), nibbles))
-    return interleave(low, high)
-
-
-def _choose_results(codes: Any, scales: Any, planes: Any, block: Any, out: Any) -> Any:
-    return _two_bytes if out.dtype.bitwidth == 16 else _four_bytes
-
-
-overload(_results)(_choose_results)
+    if weight.instance_class is not FP8:
+        return from_planes
+    return two_bytes if out.dtype.bitwidth == 16 else four_bytes
 
 
 @host_kernel()
-def _worker(counter: Any, codes: Any, scales: Any, planes: Any, out: Any, chunk: int, streaming: bool) -> None:
+def _scaled(weight: Any, first: int, scales: int, j: int, count: int) -> Any:
+    return from_e4m3(load_first(weight.values, first + j, count)) * splat(weight.scales[np.uint64(scales)])
+
+
+@host_kernel()
+def _worker(counter: Any, weight: Any, k: int, out: Any, half: bool, chunk: int, streaming: bool) -> None:
+    """Rows of k weights; chunks of a multiple of 16 of them."""
     start = fetch_add(counter, 0, chunk)
-    while start < scales.size:
-        for block in range(start, min(start + chunk, scales.size)):
-            results = _results(codes, scales, planes, block, out)
+    while start < out.size:
+        i, end = start, min(start + chunk, out.size)
+        while i < end:
+            row = i // k
+            first, last, scales = row * k, min(end, (row + 1) * k), scale_row(weight, row, k)
+            whole = last - (last - i) % 16
             if streaming:
-                stream(out, block * 16, results)
+                for j in range(i, whole, 16):
+                    stream(out, j, _results(weight, first, scales, j - first, 16, out, half))
             else:
-                store(out, block * 16, results)
+                for j in range(i, whole, 16):
+                    store(out, j, _results(weight, first, scales, j - first, 16, out, half))
+            if whole < last:
+                count = last - whole
+                store_first(out, whole, _results(weight, first, scales, whole - first, count, out, half), count)
+            i = last
         start = fetch_add(counter, 0, chunk)
     fence()
 
 
 @host_kernel(parallel=True)
 def _dequantize(
-    cpus: Any, counter: Any, codes: Any, scales: Any, planes: Any, out: Any, chunk: int, streaming: bool
+    cpus: Any, counter: Any, weight: Any, k: int, out: Any, half: bool, chunk: int, streaming: bool
 ) -> None:
     for worker in prange(cpus.size):
         pin_to(cpus[worker])
-        _worker(counter, codes, scales, planes, out, chunk, streaming)
+        _worker(counter, weight, k, out, half, chunk, streaming)
 
 
-def require_nvfp4(codes: torch.Tensor, block_scales_bytes: torch.Tensor) -> tuple[int, int]:
-    """(N, K) of a linear NVFP4 weight; ValueError if the two tensors don't make one."""
-    require("codes", codes, (torch.uint8,), (None, None))
-    n, k = codes.shape[0], 2 * codes.shape[1]
-    if k % BLOCK:
-        raise ValueError(f"codes: expected K a multiple of the block, {BLOCK}, got K = {k}")
-    require("block_scales_bytes", block_scales_bytes, (torch.uint8,), (n, k // BLOCK))
+def _run(weight: Any, k: int, out: torch.Tensor, config: HostConfig) -> torch.Tensor:
+    width = out.element_size()
+    aligned = out.data_ptr() % (16 * width) == 0 and (k % 16 == 0 or k == out.numel())
+    chunk = share(config, out.numel() * width) // width
+    half = out.dtype == torch.float16
+    launch(_dequantize, config, weight, k, bits(out), half, chunk, config.streaming and aligned)
+    return out
+
+
+def swizzled_bytes(n: int, columns: int) -> int:
+    """Length of a 128x4 scale matrix [n, columns], padding included."""
+    return -(-n // 128) * -(-columns // 4) * 512
+
+
+def require_fp4(
+    codes: torch.Tensor, scale_bytes: torch.Tensor, block: int, swizzled: bool, experts: tuple[int | None, ...] = ()
+) -> tuple[int, int]:
+    """(N, K) of FP4 weights, or of a stack of them; ValueError unless the two tensors make one."""
+    require("codes", codes, (torch.uint8,), (*experts, None, None))
+    n, k = codes.shape[-2], 2 * codes.shape[-1]
+    if k % block:
+        raise ValueError(f"codes: expected K a multiple of the block, {block}, got K = {k}")
+    shape = (swizzled_bytes(n, k // block),) if swizzled else (n, k // block)
+    require("scale_bytes", scale_bytes, (torch.uint8,), (*codes.shape[:-2], *shape))
     return n, k
+
+
+def _dequantize_fp4(
+    codes: torch.Tensor,
+    scale_bytes: torch.Tensor,
+    block: int,
+    swizzled: bool,
+    planes: Any,
+    out: torch.Tensor,
+    config: HostConfig,
+) -> torch.Tensor:
+    n, k = codes.shape[0], 2 * codes.shape[1]
+    weight = fp4(block, swizzled)(bits(codes), bits(scale_bytes), planes, n)
+    return _run(weight, k if swizzled else n * k, out, config)  # linear: as one row
 
 
 def dequantize_nvfp4(
     codes: torch.Tensor,
-    block_scales_bytes: torch.Tensor,
+    scale_bytes: torch.Tensor,
     global_scale: float,
     divide: bool,
     out: torch.Tensor,
     config: HostConfig = DEFAULT,
+    swizzled: bool = False,
 ) -> torch.Tensor:
     """out[n, k] = RN_out(RN(q * s * g)), or with `divide` RN_out(RN(q * s / g)); q * s is exact in float32.
 
-    codes uint8 [N, K/2] (even k in the low nibble), block_scales_bytes uint8 [N, K/16] (the E4M3FN bytes, linear),
-    out bfloat16, float16 or float32 [N, K]; K a multiple of 16. NaN where s is NaN; the sign of zero is kept.
-    An `out` whose address is not a multiple of a block (32 bytes; 64 for float32) gets normal stores.
-    Raises ValueError naming the tensor that has another dtype, shape or device, or is not contiguous.
+    codes uint8 [N, K/2] (even k in the low nibble), scale_bytes uint8 (E4M3FN) [N, K/16], or with `swizzled` flat in
+    the 128x4 layout, out bfloat16, float16 or float32 [N, K]; K a multiple of 16. NaN where s is NaN; the sign of zero
+    is kept.
     """
-    n, k = require_nvfp4(codes, block_scales_bytes)
-    require("out", out, (torch.bfloat16, torch.float16, torch.float32), (n, k))
-    planes = result_planes(float(global_scale), divide, out.dtype)
-    width = out.element_size() * BLOCK
-    streaming = config.streaming and out.data_ptr() % width == 0
-    chunk = share(config, out.numel() * out.element_size()) // width
-    launch(_dequantize, config, bits(codes), bits(block_scales_bytes), planes, bits(out), chunk, streaming)
-    return out
+    shape = require_fp4(codes, scale_bytes, NVFP4_BLOCK, swizzled)
+    require("out", out, OUT_DTYPES, shape)
+    planes = nvfp4_planes(float(global_scale), divide, out.dtype)
+    return _dequantize_fp4(codes, scale_bytes, NVFP4_BLOCK, swizzled, planes, out, config)
+
+
+def dequantize_mxfp4(
+    codes: torch.Tensor,
+    scale_bytes: torch.Tensor,
+    out: torch.Tensor,
+    config: HostConfig = DEFAULT,
+    swizzled: bool = False,
+) -> torch.Tensor:
+    """out[n, k] = RN_out(RN(q * s)): exact in float32, where byte 0x00 is the subnormal 2^-127; infinite from 2^128.
+
+    codes uint8 [N, K/2] (even k in the low nibble), scale_bytes uint8 (E8M0) [N, K/32], or with `swizzled` flat in the
+    128x4 layout, out bfloat16, float16 or float32 [N, K]; K a multiple of 32. NaN where s is NaN (0xFF), for zeros too.
+    """
+    shape = require_fp4(codes, scale_bytes, MXFP4_BLOCK, swizzled)
+    require("out", out, OUT_DTYPES, shape)
+    return _dequantize_fp4(codes, scale_bytes, MXFP4_BLOCK, swizzled, mxfp4_planes(out.dtype), out, config)
+
+
+def dequantize_fp8(
+    values_bytes: torch.Tensor, scale: torch.Tensor, out: torch.Tensor, config: HostConfig = DEFAULT
+) -> torch.Tensor:
+    """out[n, k] = RN_out(RN(value * scale)), or scale[n].
+
+    values_bytes uint8 (E4M3FN) [N, K], scale float32 [] or [N], out bfloat16, float16 or float32 [N, K]; any N and K.
+    """
+    require("values_bytes", values_bytes, (torch.uint8,), (None, None))
+    n, k = values_bytes.shape
+    require("scale", scale, (torch.float32,), (n,) if scale.dim() else ())
+    require("out", out, OUT_DTYPES, (n, k))
+    return _run(FP8(bits(values_bytes), floats(scale)), k if scale.dim() else n * k, out, config)

@@ -1,9 +1,9 @@
-"""Triton kernel that turns NVFP4 into float32, bfloat16 or float16.
+"""Triton kernel that turns FP8, NVFP4 and MXFP4 into float32, bfloat16 or float16.
 
-Order of rounding, the *exact* order: e2m1 * e4m3 in float32, which is exact; one rounding for the product with (or
-the quotient by) the global scale; for a 16-bit output one more, to nearest even. A NaN scale gives NaN; zeros keep
-their sign.
-I/O per weight: 0.5 + 1/16 bytes read, 2 (or 4) written.
+Order of rounding, the *exact* order of `dequant.py`: FP8's value and FP4's e2m1 * block scale are exact in float32
+(MXFP4's is infinite from 2^128 up); one rounding for the product with, or the quotient by, the scale for the tensor or
+the row; for a 16-bit output one more, to nearest even. A NaN scale or value gives NaN; zeros keep their sign.
+I/O per weight: 1, 0.5 + 1/16 or 0.5 + 1/32 bytes read, 2 (or 4) written.
 """
 
 from dataclasses import dataclass
@@ -14,20 +14,27 @@ import triton
 import triton.language as tl
 
 from roofprobe.kernels.decode import (
-    bfloat16_bits,
+    MODES,
+    e2m1_factor,
     e2m1_x8,
-    e4m3_for_e2m1,
-    with_global_scale,
+    e4m3_x2,
+    e4m3_x4,
+    rounded_pair,
+    rounded_to,
+    with_scale,
 )
-from roofprobe.kernels.formats import NVFP4Weight
+from roofprobe.kernels.formats import FP8Weight, MXFP4Weight, QuantizedWeight, format_name
 from roofprobe.kernels.launch import power_of_two, require_aligned, require_launchable
+from roofprobe.kernels.scales_triton import block_scale_x2, swizzled_column, swizzled_row
 
 TRITON_DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+FP8_WORDS = {4: torch.int32, 2: torch.int16, 1: torch.uint8}  # values a word -> the word
+LANE_WEIGHTS = 8  # one 128-bit store of 16-bit output
 
 
 @dataclass(frozen=True)
 class DequantConfig:
-    """warps a program and 32-bit code words (8 weights, one 128-bit store of 16-bit output) a thread.
+    """warps a program, groups of 8 weights (`words`) that a thread converts, and the `decode` mode.
 
     Raises ValueError for a value out of range.
     """
@@ -39,119 +46,187 @@ class DequantConfig:
     def __post_init__(self) -> None:
         power_of_two("warps", self.warps, 16)
         power_of_two("words", self.words, 16)
-        if self.decode != "bits":
-            raise ValueError(f"decode: expected 'bits', got {self.decode!r}")
+        if self.decode not in MODES:
+            raise ValueError(f"decode: expected {', '.join(map(repr, MODES))}, got {self.decode!r}")
 
     @property
     def block(self) -> int:
-        """Code words that a program converts."""
-        return self.warps * 32 * self.words
+        """Weights that a program converts."""
+        return self.warps * 32 * self.words * LANE_WEIGHTS
 
 
 @triton.jit
-def _output_pair(low, high, dtype: tl.constexpr):
-    """Two float32 rounded to a 16-bit type and packed into a uint32."""
-    if dtype == tl.bfloat16:
-        pair = bfloat16_bits(low) | (bfloat16_bits(high) << 16)
+def _interleaved(v):
+    """A tuple of 1, 2, 4 or 8 tensors [T] as one [T * its length], the tuple's index running fastest."""
+    if len(v) == 1:
+        joined = v[0]
+    elif len(v) == 2:
+        joined = tl.reshape(tl.join(v[0], v[1]), [v[0].shape[0] * 2])
+    elif len(v) == 4:
+        joined = tl.reshape(tl.join(tl.join(v[0], v[2]), tl.join(v[1], v[3])), [v[0].shape[0] * 4])
     else:
-        low_bits = low.to(dtype).to(tl.uint16, bitcast=True).to(tl.uint32)
-        pair = low_bits | (high.to(dtype).to(tl.uint16, bitcast=True).to(tl.uint32) << 16)
-    return pair
+        even = tl.join(tl.join(v[0], v[4]), tl.join(v[2], v[6]))
+        odd = tl.join(tl.join(v[1], v[5]), tl.join(v[3], v[7]))
+        joined = tl.reshape(tl.join(even, odd), [v[0].shape[0] * 8])
+    return joined
 
 
 @triton.jit
-def _interleave4(a, b, c, d):
-    """[T] each to [T, 2, 2] in the order a, b, c, d."""
-    return tl.join(tl.join(a, c), tl.join(b, d))
-
-
-@triton.jit
-def _convert(loaded, global_scale, dtype: tl.constexpr, DIVIDE: tl.constexpr, MODE: tl.constexpr):
-    """Code words [T] and their scale bytes [T] to output words [T * 4], or [T * 8] for float32."""
-    word, scale = loaded
-    q = e2m1_x8(word.to(tl.uint32), MODE)
-    s = e4m3_for_e2m1(scale, MODE)
-    v = ()
-    for j in tl.static_range(8):
-        v += (with_global_scale(q[j] * s, global_scale, DIVIDE),)
+def _output(v, dtype: tl.constexpr, MODE: tl.constexpr):
+    """float32 values as what is stored: float32, words of two 16-bit results, or one 16-bit result a word."""
     if dtype == tl.float32:
-        halves = tl.join(_interleave4(v[0], v[2], v[4], v[6]), _interleave4(v[1], v[3], v[5], v[7]))
-        output = tl.reshape(halves, [word.shape[0] * 8])
+        units = v
+    elif len(v) == 1:
+        units = (rounded_to(v[0], dtype),)
     else:
-        p0, p1 = _output_pair(v[0], v[1], dtype), _output_pair(v[2], v[3], dtype)
-        p2, p3 = _output_pair(v[4], v[5], dtype), _output_pair(v[6], v[7], dtype)
-        output = tl.reshape(_interleave4(p0, p1, p2, p3), [word.shape[0] * 4]).to(tl.int32, bitcast=True)
-    return output
+        units = ()
+        for j in tl.static_range(len(v) // 2):
+            units += (rounded_pair(v[2 * j], v[2 * j + 1], dtype, MODE).to(tl.int32, bitcast=True),)
+    return _interleaved(units)
 
 
 @triton.jit
-def _load(codes, scales, word, words, WHOLE: tl.constexpr):
-    if WHOLE:
-        loaded = tl.load(codes + word), tl.load(scales + word // 2)
+def _converted(
+    word, scale_byte, scale, FORMAT: tl.constexpr, PER_WORD: tl.constexpr, DIVIDE: tl.constexpr, MODE: tl.constexpr
+):
+    """The weights of words [T] in the order of k, as float32."""
+    bits = word.to(tl.uint32)
+    if FORMAT == "fp8":
+        values = e4m3_x4(bits, MODE) if PER_WORD == 4 else e4m3_x2(bits, MODE)
     else:
-        mask = word < words
-        loaded = tl.load(codes + word, mask=mask, other=0), tl.load(scales + word // 2, mask=mask, other=0)
-    return loaded
+        values = e2m1_x8(bits, MODE)
+        s, _ = block_scale_x2(scale_byte.to(tl.uint32), FORMAT, MODE)
+        if FORMAT == "nvfp4":
+            s = s * e2m1_factor(MODE)
+    results = ()
+    for j in tl.static_range(PER_WORD):
+        value = values[j]
+        if FORMAT == "nvfp4":
+            value = with_scale(value * s, scale, DIVIDE)
+        elif FORMAT == "mxfp4":
+            value = value * e2m1_factor(MODE) * s  # in this order: the factor times 2^127 would overflow
+        else:
+            value = value * scale
+        results += (value,)
+    return results
+
+
+@triton.jit
+def _load(pointer, mask, WHOLE: tl.constexpr):
+    if WHOLE:
+        value = tl.load(pointer)
+    else:
+        value = tl.load(pointer, mask=mask, other=0)
+    return value
 
 
 @triton.jit
 def _dequantize(
-    codes, scales, global_scale, out, words, WHOLE: tl.constexpr,
-    dtype: tl.constexpr, DIVIDE: tl.constexpr, MODE: tl.constexpr, WORDS: tl.constexpr, LANES: tl.constexpr,
+    codes, scales, scale, out, words, WHOLE: tl.constexpr, FORMAT: tl.constexpr, PER_WORD: tl.constexpr,
+    ROW_WORDS: tl.constexpr, SWIZZLED: tl.constexpr, dtype: tl.constexpr, DIVIDE: tl.constexpr, MODE: tl.constexpr,
+    WORDS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """WORDS tiles of one word a lane: all their loads come before the first store."""
-    WIDE: tl.constexpr = 8 if dtype == tl.float32 else 4
-    first = tl.program_id(0).to(tl.int64) * (WORDS * LANES)
+    """WORDS tiles of words: all their loads come before the first store."""
+    UNITS: tl.constexpr = PER_WORD if dtype == tl.float32 or PER_WORD == 1 else PER_WORD // 2
+    BLOCK_WORDS: tl.constexpr = 4 if FORMAT == "mxfp4" else 2
+    first = tl.program_id(0).to(tl.int64) * (WORDS * TILE)
     loaded = ()
     for t in tl.static_range(WORDS):
-        word = first + t * LANES + tl.arange(0, LANES)
-        loaded += (_load(codes, scales, word, words, WHOLE),)
-    g = tl.load(global_scale)
-    for t in tl.static_range(WORDS):
-        i = (first + t * LANES) * WIDE + tl.arange(0, LANES * WIDE)
-        converted = _convert(loaded[t], g, dtype, DIVIDE, MODE)
-        if WHOLE:
-            tl.store(out + i, converted)
+        word = first + t * TILE + tl.arange(0, TILE)
+        code = _load(codes + word, word < words, WHOLE)
+        if FORMAT == "fp8":
+            row = word.to(tl.uint32) // ROW_WORDS if ROW_WORDS else 0
+            loaded += ((code, 0, _load(scale + row, word < words, WHOLE) if ROW_WORDS else 0),)
+        elif SWIZZLED:
+            row = (word.to(tl.uint32) // ROW_WORDS).to(tl.int64)
+            column = word.to(tl.uint32) % ROW_WORDS // BLOCK_WORDS
+            offset = swizzled_row(row, ROW_WORDS // BLOCK_WORDS) + swizzled_column(column)
+            loaded += ((code, _load(scales + offset, word < words, WHOLE), 0),)
         else:
-            tl.store(out + i, converted, mask=i < words.to(tl.int64) * WIDE)
+            loaded += ((code, _load(scales + word // BLOCK_WORDS, word < words, WHOLE), 0),)
+    g = 0.0 if FORMAT == "mxfp4" or (FORMAT == "fp8" and ROW_WORDS) else tl.load(scale)
+    for t in tl.static_range(WORDS):
+        s = loaded[t][2] if FORMAT == "fp8" and ROW_WORDS else g
+        results = _converted(loaded[t][0], loaded[t][1], s, FORMAT, PER_WORD, DIVIDE, MODE)
+        i = (first + t * TILE) * UNITS + tl.arange(0, TILE * UNITS)
+        if WHOLE:
+            tl.store(out + i, _output(results, dtype, MODE))
+        else:
+            tl.store(out + i, _output(results, dtype, MODE), mask=i < words.to(tl.int64) * UNITS)
 
 
 @triton.jit(do_not_specialize=["words"])
-def dequantize_nvfp4_kernel(
-    codes, scales, global_scale, out, words,
-    dtype: tl.constexpr, DIVIDE: tl.constexpr, MODE: tl.constexpr, WORDS: tl.constexpr, LANES: tl.constexpr,
+def dequantize_kernel(
+    codes, scales, scale, out, words, FORMAT: tl.constexpr, PER_WORD: tl.constexpr,
+    ROW_WORDS: tl.constexpr, SWIZZLED: tl.constexpr, dtype: tl.constexpr, DIVIDE: tl.constexpr, MODE: tl.constexpr,
+    WORDS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """codes int32 [words], scales uint8 [words / 2], out int32 [words, 4] (float32: [words, 8])."""
-    if (tl.program_id(0) + 1).to(tl.int64) * (WORDS * LANES) <= words:
-        _dequantize(codes, scales, global_scale, out, words, True, dtype, DIVIDE, MODE, WORDS, LANES)
+    """codes [words] of PER_WORD weights; ROW_WORDS: words a row where the scale depends on the row, else 0."""
+    if (tl.program_id(0) + 1).to(tl.int64) * (WORDS * TILE) <= words:
+        _dequantize(
+            codes, scales, scale, out, words, True,
+            FORMAT, PER_WORD, ROW_WORDS, SWIZZLED, dtype, DIVIDE, MODE, WORDS, TILE,
+        )  # fmt: skip
     else:
-        _dequantize(codes, scales, global_scale, out, words, False, dtype, DIVIDE, MODE, WORDS, LANES)
+        _dequantize(
+            codes, scales, scale, out, words, False,
+            FORMAT, PER_WORD, ROW_WORDS, SWIZZLED, dtype, DIVIDE, MODE, WORDS, TILE,
+        )  # fmt: skip
 
 
-def constants(out_dtype: torch.dtype, divide: bool, config: DequantConfig) -> dict[str, Any]:
-    """The kernel's compile-time arguments."""
+def constants(
+    weight_format: str,
+    k: int,
+    out_dtype: torch.dtype,
+    config: DequantConfig,
+    *,
+    divide: bool = False,
+    by_row: bool = False,
+    swizzled: bool = False,
+) -> dict[str, Any]:
+    """The kernel's compile-time arguments; `by_row`: an FP8 scale for each row."""
+    per_word = 8 if weight_format != "fp8" else 4 if k % 4 == 0 else 2 if k % 2 == 0 else 1
     return {
+        "FORMAT": weight_format,
+        "PER_WORD": per_word,
+        "ROW_WORDS": k // per_word if by_row or swizzled else 0,
+        "SWIZZLED": swizzled,
         "dtype": TRITON_DTYPES[out_dtype],
         "DIVIDE": divide,
         "MODE": config.decode,
         "WORDS": config.words,
-        "LANES": 32 * config.warps,
+        "TILE": 32 * config.warps * (LANE_WEIGHTS // per_word),
     }
 
 
-def dequantize_nvfp4(weight: NVFP4Weight, out: torch.Tensor, config: DequantConfig) -> None:
-    """Writes out [N, K] in the exact order; the weight's scales are linear. Raises ValueError for unaligned codes."""
-    require_launchable(dequantize_nvfp4_kernel, out)
-    require_aligned("codes", weight.codes)
-    codes = weight.codes.view(-1).view(torch.int32)
-    destination = out.view(-1) if out.dtype == torch.float32 else out.view(-1).view(torch.int32)
-    dequantize_nvfp4_kernel[(triton.cdiv(codes.numel(), config.block),)](
-        codes,
-        weight.block_scale_bytes,
-        weight.global_scale,
-        destination,
-        codes.numel(),
-        **constants(out.dtype, weight.global_scale_use == "divide", config),
+def dequantize(weight: QuantizedWeight, out: torch.Tensor, config: DequantConfig) -> None:
+    """Writes out [N, K] in the exact order; both scale layouts are read in place.
+
+    Raises ValueError for unaligned codes and, where rows matter to the scale, for 2^32 words and more.
+    """
+    require_launchable(dequantize_kernel, out)
+    options: dict[str, Any] = {}
+    if isinstance(weight, FP8Weight):
+        codes, scales, scale = weight.value_bytes, weight.value_bytes, weight.scale
+        options["by_row"] = scale.dim() == 1
+    else:
+        codes, scales = weight.codes, weight.block_scale_bytes
+        scale = scales if isinstance(weight, MXFP4Weight) else weight.global_scale
+        options["swizzled"] = weight.swizzled
+        options["divide"] = not isinstance(weight, MXFP4Weight) and weight.global_scale_use == "divide"
+    require_aligned("codes", codes)
+    used = constants(format_name(weight), weight.shape[1], out.dtype, config, **options)
+    words = codes.view(-1).view(FP8_WORDS[used["PER_WORD"]] if isinstance(weight, FP8Weight) else torch.int32)
+    if used["ROW_WORDS"] and words.numel() >= 2**32:
+        raise ValueError(f"weight: expected fewer than {2**32} words of {used['PER_WORD']}, got {words.numel()}")
+    whole = out.dtype == torch.float32 or used["PER_WORD"] == 1
+    dequantize_kernel[(triton.cdiv(out.numel(), config.block),)](
+        words,
+        scales,
+        scale,
+        out.view(-1) if whole else out.view(-1).view(torch.int32),
+        words.numel(),
+        **used,
         num_warps=config.warps,
         enable_fp_fusion=False,
     )

@@ -1,7 +1,9 @@
 """y = W x on any device, for batch 1 to 16: what a decode step does.
 
-Sums are float32; NVFP4's global scale is applied last and once, to the sum. A weight is decoded once for the whole
-batch.
+The order of rounding: products and sums are float32 (the order of the sums is the backend's); a block scale meets its
+block's float32 sum or its weights; the scale for the tensor (NVFP4: multiplied by or divided by) or the row (FP8) is
+applied last and once, to the sum; the result is rounded once to out_dtype. A weight is decoded once for the whole
+batch. MXFP4 weights of 2^128 and more, which dequantize to infinity, may give infinity or NaN.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from roofprobe.kernels.backend import choose_backend, config_for, no_config
-from roofprobe.kernels.formats import NVFP4Weight, Weight, check_weight, stored_bytes
+from roofprobe.kernels.backend import ConfigFields, choose_backend, config_for, no_config
+from roofprobe.kernels.formats import FP8Weight, MXFP4Weight, NVFP4Weight, Weight, check_weight, stored_bytes
 
 if TYPE_CHECKING:
     from roofprobe.kernels.gemv_triton import GemvConfig
@@ -27,10 +29,10 @@ def gemv(
     *,
     out_dtype: torch.dtype | None = None,
     out: torch.Tensor | None = None,
-    config: GemvConfig | HostConfig | None = None,
+    config: GemvConfig | HostConfig | ConfigFields | None = None,
     backend: str | None = None,
 ) -> torch.Tensor:
-    """W x: weight bfloat16 [N, K] or NVFP4Weight; x [K] or [B, K], B from 1 to 16; result [N] or [B, N].
+    """W x: weight bfloat16 [N, K] or quantized; x [K] or [B, K], B from 1 to 16; result [N] or [B, N].
 
     x and out_dtype (default: x's) are bfloat16, float16 or float32. `out`, if given, is written and returned.
     backend None takes "triton" for CUDA and "host" for CPU tensors; "torch" is the eager reference. config is the
@@ -64,10 +66,11 @@ def gemv(
     match choose_backend(vectors, backend):
         case "triton":
             from roofprobe.kernels import gemv_triton
-            from roofprobe.kernels.launch import multiprocessors
+            from roofprobe.kernels.launch import device_mode, multiprocessors
 
-            used = gemv_triton.default_config(n, batch, multiprocessors(device)) if config is None else config
-            gemv_triton.gemv(weight, vectors, result, config_for(used, gemv_triton.GemvConfig))
+            if config is None:
+                config = gemv_triton.default_config(n, batch, multiprocessors(device), device_mode(device))
+            gemv_triton.gemv(weight, vectors, result, config_for(config, gemv_triton.GemvConfig))
         case "host":
             _on_host(weight, vectors, result, config)
         case "torch":
@@ -93,11 +96,17 @@ def _on_host(weight: Weight, x: torch.Tensor, out: torch.Tensor, config: object)
     used = config_for(config, host_threads.HostConfig)
     x = x.float() if x.dtype == torch.float16 else x
     sums = out if out.dtype == torch.float32 else torch.empty(out.shape, dtype=torch.float32)
-    if isinstance(weight, NVFP4Weight):
-        divide = weight.global_scale_use == "divide"
-        scales, global_scale = weight.block_scale_bytes, weight.global_scale.item()
-        gemv_host.gemv_nvfp4(weight.codes, scales, global_scale, divide, x, sums, used)
-    else:
-        gemv_host.gemv_bf16(weight, x, sums, used)
+    match weight:
+        case FP8Weight():
+            gemv_host.gemv_fp8(weight.value_bytes, weight.scale, x, sums, used)
+        case MXFP4Weight():
+            scales = weight.block_scale_bytes
+            gemv_host.gemv_mxfp4(weight.codes, scales, x, sums, used, swizzled=weight.swizzled)
+        case NVFP4Weight():
+            divide = weight.global_scale_use == "divide"
+            scales, scale = weight.block_scale_bytes, weight.global_scale.item()
+            gemv_host.gemv_nvfp4(weight.codes, scales, scale, divide, x, sums, used, swizzled=weight.swizzled)
+        case _:
+            gemv_host.gemv_bf16(weight, x, sums, used)
     if sums is not out:
         out.copy_(sums)

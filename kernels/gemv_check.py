@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import torch
 
-from roofprobe.kernels.dequant_torch import unscaled
-from roofprobe.kernels.formats import NVFP4Weight, Weight
+from roofprobe.kernels.dequant_torch import scaled, unscaled
+from roofprobe.kernels.formats import Weight
 from roofprobe.kernels.rows import row_chunks
 
 UNIT_ROUNDOFF = 2.0**-24
@@ -22,7 +22,7 @@ ACCUMULATORS = 32
 def count_wrong(weight: Weight, x: torch.Tensor, y: torch.Tensor) -> int:
     """How many elements of y, [N] or [B, N], lie outside the bound for y = W x, rounded to y's type; NaN counts.
 
-    weight: bfloat16 [N, K] or NVFP4Weight; x [K] or [B, K]. Finite weights and vectors.
+    weight: bfloat16 [N, K] or quantized; x [K] or [B, K]. Finite weights and vectors.
     """
     k = weight.shape[1]
     vectors = x.reshape(-1, k).double()
@@ -38,14 +38,11 @@ def count_wrong(weight: Weight, x: torch.Tensor, y: torch.Tensor) -> int:
 def bounds(weight: Weight, x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """Lowest and highest value of `dtype` that W x may have; x float64 [B, K], results [B, N]."""
     k = weight.shape[1]
-    if isinstance(weight, NVFP4Weight):
-        scale = weight.global_scale.double()
-        w, scale = unscaled(weight).double(), 1 / scale if weight.global_scale_use == "divide" else scale
-    else:
-        w, scale = weight.double(), torch.ones((), dtype=torch.float64, device=weight.device)
+    w = (weight if isinstance(weight, torch.Tensor) else unscaled(weight)).double()
     chain = -(-k // ACCUMULATORS) + 16
     gamma = chain * UNIT_ROUNDOFF / (1 - chain * UNIT_ROUNDOFF)
-    exact = x @ w.T * scale
-    tolerance = gamma * (x.abs() @ w.abs().T) * scale.abs()
+    exact, tolerance = x @ w.T, gamma * (x.abs() @ w.abs().T)
+    if not isinstance(weight, torch.Tensor):
+        exact, tolerance = scaled(exact, weight), scaled(tolerance, weight).abs()
     # By way of float32, as the kernels round: rounding keeps order, so a sum within the bound stays within it.
     return (exact - tolerance).float().to(dtype), (exact + tolerance).float().to(dtype)

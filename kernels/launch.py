@@ -3,7 +3,10 @@
 from functools import cache
 
 import torch
+import triton
 from triton.runtime import JITFunction
+
+from roofprobe.kernels.decode import decode_mode
 
 ALIGNMENT = 16  # bytes: what a 128-bit access needs
 
@@ -30,6 +33,14 @@ def multiprocessors(device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@cache
+def device_mode(device: torch.device) -> str:
+    """The decode mode for a device; the CPU, where the interpreter runs, has "bits"."""
+    if device.type != "cuda":
+        return "bits"
+    return decode_mode(torch.cuda.get_device_capability(device), triton.__version__)
 
 
 def power_of_two(name: str, value: int, largest: int) -> None:

@@ -6,18 +6,22 @@ from dataclasses import dataclass
 import re
 
 _LABEL = re.compile(r"^\s*(\.L_x_\d+):")
-_INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?(U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);")
+_INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);")
 _TARGET = re.compile(r"`\((\.L_x_\d+)\)")
 _WIDTHS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128, "256": 256}
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One SASS instruction: address in bytes, opcode with its modifiers (`LDG.E.128`), operands as text."""
+    """One SASS instruction: address in bytes, opcode with its modifiers (`LDG.E.128`), operands as text.
+
+    guard: the predicate that it runs under, `P0` or `!P0`; empty where it always runs.
+    """
 
     address: int
     opcode: str
     operands: str
+    guard: str = ""
 
     @property
     def name(self) -> str:
@@ -42,7 +46,7 @@ def instructions(disassembly: str) -> tuple[list[Instruction], dict[str, int]]:
             address = int(match[1], 16)
             labels.update(dict.fromkeys(waiting, address))
             waiting.clear()
-            found.append(Instruction(address, match[3], match[4].strip()))
+            found.append(Instruction(address, match[3], match[4].strip(), match[2] or ""))
     return found, labels
 
 

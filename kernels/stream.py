@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from roofprobe.kernels.backend import choose_backend, config_for, no_config
+from roofprobe.kernels.backend import ConfigFields, choose_backend, config_for, no_config
 
 if TYPE_CHECKING:
     from roofprobe.kernels.host_threads import HostConfig
     from roofprobe.kernels.stream_triton import StreamConfig
 
-    Config = StreamConfig | HostConfig | None
+    Config = StreamConfig | HostConfig | ConfigFields | None
 
 ELEMENT_BYTES = 4
 

@@ -10,6 +10,8 @@ Inside an @njit function, with 1-D C-contiguous arrays and indices in elements:
     load(a, i)                    16 elements of `a` from i; any alignment
     store(a, i, v)                the same, written; any alignment
     stream(a, i, v)               non-temporal store; &a[i] must be a multiple of the vector's bytes
+    load_first(a, i, n)           elements i to i + n - 1 of `a`, then zeros; n from 0 to 16; touches no others
+    store_first(a, i, v, n)       the first n lanes written; touches no other elements
     load_nibbles(a, i)            8 bytes of `a` -> 16 uint8; element 2j from the low half of byte j
     fetch_add(a, i, amount)       atomic a[i] += amount; returns the old value
     fence()                       orders everything before it, non-temporal stores included, before all after it
@@ -31,7 +33,7 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
-I8, I32, I64 = (ir.IntType(bits) for bits in (8, 32, 64))
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
 class Vector(types.Type):
@@ -100,6 +102,49 @@ def load(array: Any, index: Any) -> Any:
         return builder.load(pointer, align=array.dtype.bitwidth // 8)
 
     return vector, (array, types.intp), emit
+
+
+def _mask(builder: Any, count: Any) -> Any:
+    """True in the first `count` lanes."""
+    length = builder.trunc(count, I32)
+    one = builder.insert_element(ir.Constant(U32.llvm, ir.Undefined), length, ir.Constant(I32, 0))
+    lengths = builder.shuffle_vector(one, one, constant(I32, [0] * LANES))
+    return builder.icmp_unsigned("<", constant(I32, list(range(LANES))), lengths)
+
+
+_MASK = ir.VectorType(ir.IntType(1), LANES)
+
+
+@instruction
+def load_first(array: Any, index: Any, count: Any) -> Any:
+    if not _is_flat(array):
+        return None
+    vector = Vector(array.dtype)
+
+    def emit(context: Any, builder: Any, values: Any, at: Any, length: Any) -> Any:
+        pointer = _pointer(context, builder, array, values, at, vector.llvm)
+        name = f"llvm.masked.load.v16{vector.llvm.element.intrinsic_name}.p0"
+        kind = ir.FunctionType(vector.llvm, [pointer.type, I32, _MASK, vector.llvm])
+        align, zeros = ir.Constant(I32, array.dtype.bitwidth // 8), ir.Constant(vector.llvm, None)
+        return builder.call(declare(builder, name, kind), [pointer, align, _mask(builder, length), zeros])
+
+    return vector, (array, types.intp, types.intp), emit
+
+
+@instruction
+def store_first(array: Any, index: Any, vector: Any, count: Any) -> Any:
+    if not _is_flat(array) or not isinstance(vector, Vector) or array.dtype != vector.dtype:
+        return None
+
+    def emit(context: Any, builder: Any, values: Any, at: Any, lanes: Any, length: Any) -> Any:
+        pointer = _pointer(context, builder, array, values, at, vector.llvm)
+        name = f"llvm.masked.store.v16{vector.llvm.element.intrinsic_name}.p0"
+        kind = ir.FunctionType(ir.VoidType(), [vector.llvm, pointer.type, I32, _MASK])
+        align = ir.Constant(I32, array.dtype.bitwidth // 8)
+        builder.call(declare(builder, name, kind), [lanes, pointer, align, _mask(builder, length)])
+        return context.get_dummy_value()
+
+    return types.none, (array, types.intp, vector, types.intp), emit
 
 
 @instruction

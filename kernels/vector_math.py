@@ -4,7 +4,10 @@ splat(s), lane_numbers()      16 times s; uint32 0..15
 v + w, v * w, v >> bits       lane by lane; uint32 wraps modulo 2^32; `bits` is an int
 fma(v, w, u)                  v * w + u, fused where the CPU has it
 to_float(v)                   uint32 below 2^31 -> float32
-from_bf16(v)                  bfloat16 bits (uint16, a vector or one) -> float32, exactly
+from_bf16(v)                  bfloat16 bits (uint16) -> float32, exactly
+from_e4m3(v)                  E4M3FN bytes (uint8) -> float32, exactly; 0x7F and 0xFF -> NaN
+to_bf16(v), to_f16(v)         float32 -> the bits of the nearest, ties to even; NaN stays NaN
+to_bits(v)                    float32 -> its own bits
 total(v)                      sum of the lanes by a fixed tree of depth 4
 look_up(table, v)             table[v[lane]] among 16 uint8, in registers; every lane of v < 16
 interleave(low, high)         lanes high << bits | low: uint8 -> uint16, uint16 -> uint32
@@ -20,7 +23,31 @@ from llvmlite.binding import get_host_cpu_features
 from numba import config, types
 from numba.extending import overload
 
-from roofprobe.kernels.vector_ir import F32, I32, LANES, U8, U16, U32, Vector, constant, declare, instruction
+from roofprobe.kernels.vector_ir import (
+    F32,
+    I8,
+    I16,
+    I32,
+    LANES,
+    U8,
+    U16,
+    U32,
+    Vector,
+    constant,
+    declare,
+    instruction,
+)
+
+_NAN = 0x7FC00000
+_HALVES = ir.VectorType(ir.HalfType(), LANES)
+
+
+def _words(value: int) -> Any:
+    return constant(I32, [value] * LANES)
+
+
+def _floats(value: float) -> Any:
+    return ir.Constant(F32.llvm, [ir.Constant(ir.FloatType(), value)] * LANES)
 
 
 def _spread(builder: Any, vector: Any, lanes: list[int]) -> Any:
@@ -92,14 +119,83 @@ def to_float(vector: Any) -> Any:
 
 @instruction
 def from_bf16(bits: Any) -> Any:
-    wide, result = (U32.llvm, F32) if isinstance(bits, Vector) else (I32, types.float32)
-
     def emit(context: Any, builder: Any, halves: Any) -> Any:
-        sixteen = ir.Constant(I32, 16) if wide is I32 else constant(I32, [16] * LANES)
-        return builder.bitcast(builder.shl(builder.zext(halves, wide), sixteen), result_llvm)
+        return builder.bitcast(builder.shl(builder.zext(halves, U32.llvm), _words(16)), F32.llvm)
 
-    result_llvm = F32.llvm if isinstance(bits, Vector) else ir.FloatType()
-    return result, (bits if isinstance(bits, Vector) else types.uint16,), emit
+    return F32, (U16,), emit
+
+
+@instruction
+def from_e4m3(vector: Any) -> Any:
+    def by_halves(builder: Any, lanes: Any, is_nan: Any) -> Any:
+        # As float16 the bits, moved to the same places, are the value / 2^8, subnormals included.
+        spread = builder.shl(builder.sext(lanes, U16.llvm), constant(I16, [7] * LANES))
+        moved = builder.and_(spread, constant(I16, [0xBF80] * LANES))
+        moved = builder.select(is_nan, constant(I16, [0x7E00] * LANES), moved)
+        return builder.fmul(builder.fpext(builder.bitcast(moved, _HALVES), F32.llvm), _floats(256.0))
+
+    def by_words(builder: Any, lanes: Any, is_nan: Any) -> Any:
+        wide = builder.zext(lanes, U32.llvm)
+        sign = builder.shl(builder.and_(wide, _words(0x80)), _words(24))
+        magnitude = builder.and_(wide, _words(0x7F))
+        moved = builder.shl(magnitude, _words(20))
+        normal = builder.add(moved, _words(120 << 23))
+        # Not as a float32 subnormal times 2^120: many CPUs take a hundred cycles over one.
+        with_one = builder.bitcast(builder.add(moved, _words(121 << 23)), F32.llvm)
+        subnormal = builder.bitcast(builder.fsub(with_one, _floats(2.0**-6)), U32.llvm)
+        word = builder.select(builder.icmp_unsigned("<", magnitude, _words(8)), subnormal, normal)
+        word = builder.select(is_nan, _words(_NAN), word)
+        return builder.bitcast(builder.or_(word, sign), F32.llvm)
+
+    def emit(context: Any, builder: Any, lanes: Any) -> Any:
+        without_sign = builder.or_(lanes, constant(I8, [0x80] * LANES))
+        is_nan = builder.icmp_unsigned("==", without_sign, constant(I8, [0xFF] * LANES))
+        return (by_halves if converts_halves(builder.module.triple) else by_words)(builder, lanes, is_nan)
+
+    return F32, (U8,), emit
+
+
+@instruction
+def to_bf16(vector: Any) -> Any:
+    def emit(context: Any, builder: Any, lanes: Any) -> Any:
+        # With integers: AVX-512's own conversion flushes subnormals.
+        word = builder.bitcast(lanes, U32.llvm)
+        odd = builder.and_(builder.lshr(word, _words(16)), _words(1))
+        nearest = builder.add(builder.add(word, _words(0x7FFF)), odd)
+        nearest = builder.select(builder.fcmp_unordered("uno", lanes, lanes), _words(_NAN), nearest)
+        return builder.trunc(builder.lshr(nearest, _words(16)), U16.llvm)
+
+    return U16, (F32,), emit
+
+
+@instruction
+def to_f16(vector: Any) -> Any:
+    def by_words(builder: Any, lanes: Any) -> Any:
+        word = builder.bitcast(lanes, U32.llvm)
+        magnitude = builder.and_(word, _words(0x7FFFFFFF))
+        odd = builder.and_(builder.lshr(magnitude, _words(13)), _words(1))
+        rebased = builder.sub(magnitude, _words(112 << 23))
+        nearest = builder.lshr(builder.add(builder.add(rebased, _words(0xFFF)), odd), _words(13))
+        # 0.5 and a float16 subnormal end at the same bit, 2^-24: the sum rounds, and its low bits are the result.
+        with_half = builder.fadd(builder.bitcast(magnitude, F32.llvm), _floats(0.5))
+        subnormal = builder.sub(builder.bitcast(with_half, U32.llvm), _words(126 << 23))
+        nearest = builder.select(builder.icmp_unsigned("<", magnitude, _words(113 << 23)), subnormal, nearest)
+        nearest = builder.select(builder.icmp_unsigned(">=", magnitude, _words(143 << 23)), _words(0x7C00), nearest)
+        nearest = builder.select(builder.icmp_unsigned(">", magnitude, _words(255 << 23)), _words(0x7E00), nearest)
+        sign = builder.and_(builder.lshr(word, _words(16)), _words(0x8000))
+        return builder.trunc(builder.or_(nearest, sign), U16.llvm)
+
+    def emit(context: Any, builder: Any, lanes: Any) -> Any:
+        if converts_halves(builder.module.triple):
+            return builder.bitcast(builder.fptrunc(lanes, _HALVES), U16.llvm)
+        return by_words(builder, lanes)
+
+    return U16, (F32,), emit
+
+
+@instruction
+def to_bits(vector: Any) -> Any:
+    return U32, (F32,), lambda context, builder, lanes: builder.bitcast(lanes, U32.llvm)
 
 
 @instruction
@@ -130,16 +226,31 @@ def interleave(low: Any, high: Any) -> Any:
     return wide, (low, low), emit
 
 
+def _features() -> set[str]:
+    return {name for name, present in get_host_cpu_features().items() if present}
+
+
+def _is_native() -> bool:
+    return config.CPU_NAME is None  # else NUMBA_CPU_NAME asks for code that older machines run too
+
+
 def is_arm(triple: str) -> bool:
     return triple.startswith(("aarch64", "arm64"))
+
+
+def converts_halves(triple: str) -> bool:
+    """Whether the machine that numba compiles for has float16 conversions.
+
+    Where it has not, LLVM calls functions that numba lacks, and the process crashes.
+    """
+    return is_arm(triple) or (triple.startswith("x86_64") and _is_native() and "f16c" in _features())
 
 
 def shuffle_instruction(triple: str) -> str:
     """LLVM's name for the byte look-up of the machine that numba compiles for; "" where it has none."""
     if is_arm(triple):
         return "llvm.aarch64.neon.tbl1.v16i8"
-    native = config.CPU_NAME is None  # else NUMBA_CPU_NAME asks for code that older machines run too
-    if triple.startswith("x86_64") and native and get_host_cpu_features().get("ssse3"):
+    if triple.startswith("x86_64") and _is_native() and "ssse3" in _features():
         return "llvm.x86.ssse3.pshuf.b.128"
     return ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,15 @@ import msgspec
 from roofprobe.arguments import duration, size
 from roofprobe.console import HEADER, Console, row, skipped_line
 from roofprobe.errors import run_command
-from roofprobe.measurement import Measurement, exit_status, figures
+from roofprobe.measurement import Measurement, Skipped, exit_status, figures
+from roofprobe.probes.comparison import as_json, comparisons, line
 
 if TYPE_CHECKING:
     from roofprobe.probes.memory import StreamBuffers
     from roofprobe.probes.sides import MeasuredSide
 
-    ProbeSide = Callable[[MeasuredSide, StreamBuffers, Callable[[str], None], Callable[[Measurement], None]], None]
+    OnResult = Callable[[Measurement | Skipped], None]
+    ProbeSide = Callable[[MeasuredSide, StreamBuffers, Callable[[str], None], OnResult], None]
 
 
 def add_flags(parser: argparse.ArgumentParser, seconds: float) -> None:
@@ -34,34 +36,49 @@ def add_flags(parser: argparse.ArgumentParser, seconds: float) -> None:
 
 
 def run_probe(name: str, arguments: argparse.Namespace, steps: int, arrays: int, probe_side: ProbeSide) -> int:
-    """Runs `probe_side` on every wanted side; returns the exit status. Ctrl-C keeps the rows so far."""
+    """`measure_sides` as a whole command, whose failures are one line on stderr."""
+    return run_command(lambda: measure_sides(arguments, steps, arrays, probe_side), f"roofprobe {name}")
 
-    def command() -> int:
-        from roofprobe.environment import read_environment
-        from roofprobe.probes.memory import allocate
-        from roofprobe.probes.sides import find_sides
 
-        environment = read_environment()
-        console = Console(sys.stderr if arguments.json else sys.stdout)
-        sides, skipped = find_sides(environment, arguments.side, arguments.memory)
-        results: list[Measurement] = []
+def measure_sides(
+    arguments: argparse.Namespace, steps: int, arrays: int, probe_side: ProbeSide, skipped: Sequence[Skipped] = ()
+) -> int:
+    """Runs `probe_side` on every wanted side; returns the exit status. Ctrl-C keeps the rows so far.
 
-        def on_result(m: Measurement) -> None:
-            results.append(m)
-            console.line(row(m))
+    `skipped`: cases that were left out beforehand.
+    """
+    from roofprobe.environment import read_environment
+    from roofprobe.probes.memory import allocate
+    from roofprobe.probes.sides import find_sides
 
-        for line in map(skipped_line, skipped):
-            console.line(line)
-        try:
-            with console.progress(steps * len(sides)):
-                for side in sides:
-                    console.line(side.ceiling_line())
-                    console.line(HEADER)
-                    probe_side(side, allocate(side, arrays), console.step, on_result)
-        finally:
-            if arguments.json:
-                document = {"environment": environment, "measurements": [figures(m) for m in results]}
-                print(msgspec.json.format(msgspec.json.encode(document)).decode())
-        return exit_status(results)
+    environment = read_environment()
+    console = Console(sys.stderr if arguments.json else sys.stdout)
+    sides, without = find_sides(environment, arguments.side, arguments.memory)
+    results: list[Measurement] = []
+    left_out: list[Skipped] = []
 
-    return run_command(command, f"roofprobe {name}")
+    def on_result(found: Measurement | Skipped) -> None:
+        if isinstance(found, Skipped):
+            left_out.append(found)
+            console.line(skipped_line(found))
+        else:
+            results.append(found)
+            console.line(row(found))
+
+    for each in (*without, *skipped):
+        on_result(each)
+    try:
+        with console.progress(steps * len(sides)):
+            for side in sides:
+                console.line(side.ceiling_line())
+                console.line(HEADER)
+                probe_side(side, allocate(side, arrays), console.step, on_result)
+    finally:
+        compared = comparisons(results)
+        for comparison in compared:
+            console.line(line(comparison))
+        if arguments.json:
+            rows = [figures(m) | {"compared_with": as_json(m, compared)} for m in results]
+            document = {"environment": environment, "measurements": rows, "skipped": left_out}
+            print(msgspec.json.format(msgspec.json.encode(document)).decode())
+    return exit_status(results)

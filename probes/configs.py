@@ -30,8 +30,9 @@ def dequant_config(side: MeasuredSide) -> DequantConfig | HostConfig:
     if side.side == "host":
         return _host()
     from roofprobe.kernels.dequant_triton import DequantConfig
+    from roofprobe.kernels.launch import device_mode
 
-    return DequantConfig()
+    return DequantConfig(decode=device_mode(side.device))
 
 
 def gemv_config(side: MeasuredSide, n: int, batch: int) -> GemvConfig | HostConfig:
@@ -39,9 +40,9 @@ def gemv_config(side: MeasuredSide, n: int, batch: int) -> GemvConfig | HostConf
     if side.side == "host":
         return _host()
     from roofprobe.kernels.gemv_triton import default_config
-    from roofprobe.kernels.launch import multiprocessors
+    from roofprobe.kernels.launch import device_mode, multiprocessors
 
-    return default_config(n, batch, multiprocessors(side.device))
+    return default_config(n, batch, multiprocessors(side.device), device_mode(side.device))
 
 
 def _host() -> HostConfig:

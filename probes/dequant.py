@@ -1,7 +1,8 @@
-"""NVFP4 weights to bf16: w[N, K] = e2m1 * e4m3 * global scale, written out in full.
+"""Quantized weights to bf16: w[N, K] = code * block scale * scale, written out in full.
 
 Each row is paired with the copy ceiling measured beside it: like a copy, it reads and writes memory. Bytes are codes
-and scales read and values written, each once. Every element is checked, bit for bit.
+and scales read and values written, each once. Every element is checked, bit for bit. Other people's kernels for the
+same work are measured beside ours (`baselines`).
 """
 
 from __future__ import annotations
@@ -10,96 +11,117 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from roofprobe.arguments import parser
-from roofprobe.measurement import Measurement
-from roofprobe.probes.command import add_flags, run_probe
-from roofprobe.probes.configs import config_record, dequant_config, stream_config
-from roofprobe.probes.weights import Placement, Shape, add_shape_flags, place, shapes_from
-from roofprobe.timing import measure
+from roofprobe.errors import run_command
+from roofprobe.measurement import Measurement, Skipped
+from roofprobe.probes.baselines import add_baselines_flag, dequant_rows
+from roofprobe.probes.case import Case, Operands, copy_ceiling, measure_case
+from roofprobe.probes.command import add_flags, measure_sides
+from roofprobe.probes.configs import config_record, dequant_config
+from roofprobe.probes.stored import add_checkpoint_flags, show_listing, stored_sources, wanted_from
+from roofprobe.probes.weights import (
+    QUANTIZED,
+    Shape,
+    Source,
+    add_shape_flags,
+    place,
+    random_sources,
+    shapes_from,
+    undivided,
+)
 
 if TYPE_CHECKING:
+    from roofprobe.kernels.formats import QuantizedWeight, Weight
     from roofprobe.probes.memory import StreamBuffers
     from roofprobe.probes.sides import MeasuredSide
-
-SEED = 0x1D8B
-POISON = float("nan")
 
 
 def probe_dequant(
     side: MeasuredSide,
     buffers: StreamBuffers,
-    shapes: Sequence[Shape],
+    sources: Sequence[Source],
     seconds: float,
     on_step: Callable[[str], None],
-    on_result: Callable[[Measurement], None],
+    on_result: Callable[[Measurement | Skipped], None],
+    baselines: bool = False,
 ) -> None:
-    """Measures every shape (batches aside) on one side, each within `seconds`."""
-    for n, k in dict.fromkeys((shape.n, shape.k) for shape in shapes):
-        on_step(f"{side.side} dequant nvfp4 {n}x{k}")
-        on_result(_measure(side, buffers, place(Shape(n, k), "nvfp4", side, bytes_per_output=2), seconds))
+    """Measures every weight on one side, each within `seconds`; with `baselines` other people's kernels too."""
+    ceiling = copy_ceiling(side, buffers)
+    for source in sources:
+        on_step(f"{side.side} dequant {source}")
+        operands = make_operands(side, source)
+        on_result(measure_case(dequant_case(side, operands, source.note), side, ceiling, seconds))
+        if baselines:
+            dequant_rows(side, operands, ceiling, seconds, on_result)
 
 
-def _measure(side: MeasuredSide, buffers: StreamBuffers, placement: Placement, seconds: float) -> Measurement:
+def without_batches(shapes: Sequence[Shape]) -> list[Shape]:
+    """The shapes that are different weights: a batch makes no other one."""
+    return list(dict.fromkeys(Shape(shape.n, shape.k) for shape in shapes))
+
+
+def make_operands(side: MeasuredSide, source: Source) -> Operands:
+    """The weight in as many copies as it takes to outgrow the caches."""
     import torch
 
+    at = place(source.shape, source.format, side, bytes_per_output=2)
+    weights = [source.make(at.n, copy, side.device) for copy in range(at.copies)]
+    outputs = [torch.empty(at.n, at.k, dtype=torch.bfloat16, device=side.device) for _ in weights]
+    return Operands(source.format, weights, outputs)
+
+
+def dequant_case(side: MeasuredSide, operands: Operands, note: str | None = None) -> Case:
+    """Our kernel on these operands."""
     from roofprobe.kernels import dequant as kernel
-    from roofprobe.kernels import formats, stream
     from roofprobe.kernels.dequant_check import count_wrong
 
-    n, k, copies = placement.n, placement.k, placement.copies
-    weights = [formats.random_nvfp4(n, k, seed=SEED + i, device=side.device) for i in range(copies)]
-    outputs = [torch.empty(n, k, dtype=torch.bfloat16, device=side.device) for _ in range(copies)]
-    config, copy_config = dequant_config(side), stream_config(side)
-    launched: set[int] = set()
-
-    def launch(count: int) -> None:
-        copy = count % copies
-        launched.add(copy)
-        kernel.dequantize(weights[copy], out=outputs[copy], config=config)
-
-    timing = measure(
-        launch,
-        side.stopwatch,
-        side.limits(seconds),
-        reference=lambda _: stream.copy(buffers.b, out=buffers.a, config=copy_config),
-        poison=lambda: [w.fill_(POISON) for w in outputs],
-    )
-    bytes_moved = kernel.algorithmic_bytes(weights[0], torch.bfloat16)
-    return Measurement(
+    weights, outputs = [_quantized(weight) for weight in operands.weights], operands.outputs
+    config = dequant_config(side)
+    return Case(
         probe="dequant",
-        op="dequant",
-        format="nvfp4",
-        n=n,
-        k=k,
-        side=side.side,
-        memory=side.memory,
+        operands=operands,
         backend=side.backend,
+        bytes_moved=kernel.algorithmic_bytes(weights[0], outputs[0].dtype),
+        run=lambda copy: kernel.dequantize(weights[copy], out=outputs[copy], config=config),
+        count_wrong=lambda copy: count_wrong(weights[copy], outputs[copy]),
         config=config_record(config),
-        useful_bytes=bytes_moved,
-        estimated_bus_bytes=bytes_moved,
-        timing=timing,
-        reference="copy",
-        reference_bytes=2 * buffers.n_bytes,
-        nominal_gb_per_s=side.nominal_gb_per_s,
-        wrong=sum(count_wrong(weights[i], outputs[i]) for i in sorted(launched)),
+        note=note,
     )
+
+
+def _quantized(weight: Weight) -> QuantizedWeight:
+    import torch
+
+    assert not isinstance(weight, torch.Tensor)
+    return weight
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs ``roofprobe dequant``; returns the exit status."""
-    top = parser("roofprobe dequant", "NVFP4 weights to bf16, held against the copy ceiling of the same run.")
+    top = parser("roofprobe dequant", "Quantized weights to bf16, held against the copy ceiling of the same run.")
     add_flags(top, seconds=10)
-    add_shape_flags(top)
+    add_shape_flags(top, QUANTIZED)
+    add_checkpoint_flags(top)
+    add_baselines_flag(top, default=True)
     arguments = top.parse_args(argv)
-    shapes = shapes_from(top, arguments)
-    return run_probe(
-        "dequant",
-        arguments,
-        steps=len({(shape.n, shape.k) for shape in shapes}),
-        arrays=2,
-        probe_side=lambda side, buffers, on_step, on_result: probe_dequant(
-            side, buffers, shapes, arguments.seconds, on_step, on_result
-        ),
-    )
+    formats = QUANTIZED if arguments.format is None else (arguments.format,)
+    wanted = wanted_from(top, arguments)
+    shapes = () if wanted is not None else shapes_from(top, arguments)
+
+    def command() -> int:
+        if wanted is not None and wanted.list_only:
+            return show_listing(wanted, arguments.json)
+        sources = random_sources(shapes, formats) if wanted is None else stored_sources(wanted, formats)
+        return measure_sides(
+            arguments,
+            steps=len(sources),
+            arrays=2,
+            probe_side=lambda side, buffers, on_step, on_result: probe_dequant(
+                side, buffers, sources, arguments.seconds, on_step, on_result, arguments.baselines
+            ),
+            skipped=undivided("dequant", shapes, formats),
+        )
+
+    return run_command(command, "roofprobe dequant")
 
 
 if __name__ == "__main__":

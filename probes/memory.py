@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 import os
 from typing import TYPE_CHECKING
 
 from roofprobe.arguments import parser
 from roofprobe.environment import core_types
-from roofprobe.measurement import Measurement
+from roofprobe.measurement import Measurement, Skipped
 from roofprobe.probes.command import add_flags, run_probe
 from roofprobe.probes.configs import allocates_on_write, config_record, stream_config
 from roofprobe.timing import Launch, measure
@@ -38,6 +39,9 @@ CHECKED_SEEDS = {"read": SEEDS[1:2], "copy": SEEDS[1:2], "write": (WRITE_SEED,),
 SCALAR = 3.0
 """Inputs are whole numbers below 2^20, so b + 3c is exact in float32 whatever the order."""
 POISON = -7.0
+WITHOUT_CUPY = (
+    "CuPy is not installed; pip install 'roofprobe[cuda13]' (driver for CUDA 13) or 'roofprobe[cuda12]' (for CUDA 12)"
+)
 OPS = ("read", "copy", "write", "triad")
 
 
@@ -107,21 +111,25 @@ def probe_memory(
     buffers: StreamBuffers,
     seconds: float,
     on_step: Callable[[str], None],
-    on_result: Callable[[Measurement], None],
+    on_result: Callable[[Measurement | Skipped], None],
+    baselines: bool = False,
 ) -> None:
     """Measures the four patterns on one side, each within `seconds`, and hands each on as soon as it is known.
 
-    Where the CPU has several types of core, read and copy are measured on each type alone as well.
+    Where the CPU has several types of core, read and copy are measured on each type alone as well; on a GPU, with
+    `baselines`, read and copy by CUDA C++ too.
     """
     for op in OPS:
         on_step(f"{side.side} {op}")
-        on_result(_measure(side, side.memory, buffers, op, seconds))
+        on_result(measure_pattern(side, side.memory, buffers, op, seconds))
+    for op in ("read", "copy") if baselines and side.side == "device" else ():
+        on_result(_measure_cupy(side, buffers, op, seconds))
     types = core_types() if side.side == "host" else {}
     for name, cpus in types.items() if len(types) > 1 else ():
         with only_on(cpus) as allowed:
             for op in ("read", "copy") if allowed else ():
                 on_step(f"{side.side} {op}, {name} only")
-                on_result(_measure(side, f"{side.memory}, {allowed}x {name} only", buffers, op, seconds))
+                on_result(measure_pattern(side, f"{side.memory}, {allowed}x {name} only", buffers, op, seconds))
 
 
 @contextmanager
@@ -137,11 +145,39 @@ def only_on(cpus: Iterable[int]) -> Iterator[int]:
         os.sched_setaffinity(0, before)
 
 
-def _measure(side: MeasuredSide, memory: str, buffers: StreamBuffers, op: str, seconds: float) -> Measurement:
+def _measure_cupy(side: MeasuredSide, buffers: StreamBuffers, op: str, seconds: float) -> Measurement | Skipped:
+    """A second opinion on the ceiling; a failure of it, on a machine that it has never seen, ends nothing."""
+    if find_spec("cupy") is None:
+        return Skipped(probe="memory", case=f"cupy {op}", reason=WITHOUT_CUPY)
+    try:
+        return measure_pattern(side, side.memory, buffers, op, seconds, backend="cupy")
+    except Exception as error:  # noqa: BLE001 - CuPy and NVRTC have errors of many types
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return Skipped(probe="memory", case=f"cupy {op}", reason=reason)
+
+
+def _cupy_launches(buffers: StreamBuffers) -> tuple[dict[str, Launch], dict[str, torch.Tensor]]:
+    import torch
+
+    from roofprobe.kernels import stream_cupy
+
+    a, b = buffers.a, buffers.b
+    partial_sums = torch.empty(stream_cupy.read_partials(b), dtype=torch.int32, device=b.device)
+    run: dict[str, Launch] = {
+        "read": lambda _: stream_cupy.read(b, partial_sums),
+        "copy": lambda _: stream_cupy.copy(b, a),
+    }
+    return run, {"read": partial_sums, "copy": a}
+
+
+def measure_pattern(
+    side: MeasuredSide, memory: str, buffers: StreamBuffers, op: str, seconds: float, backend: str | None = None
+) -> Measurement:
+    """Times one pattern within `seconds` and checks every element; `backend` None is this side's own kernels."""
     from roofprobe.kernels import stream
     from roofprobe.kernels.stream_check import count_wrong
 
-    run, outputs = launches(side, buffers)
+    run, outputs = launches(side, buffers) if backend is None else _cupy_launches(buffers)
     counted = stream.STREAM_OPS[op]
     config = stream_config(side)
     reference = None if op == "read" else "read"
@@ -159,8 +195,8 @@ def _measure(side: MeasuredSide, memory: str, buffers: StreamBuffers, op: str, s
         n=buffers.n,
         side=side.side,
         memory=memory,
-        backend=side.backend,
-        config=config_record(config),
+        backend=backend or side.backend,
+        config=config_record(config) if backend is None else {},
         useful_bytes=counted.useful_bytes(buffers.n),
         estimated_bus_bytes=counted.bus_bytes(buffers.n, write_allocate=allocates_on_write(config)),
         timing=timing,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 import re
@@ -23,6 +23,7 @@ from roofprobe.console import HEADER, Console, row, skipped_line
 from roofprobe.errors import FAILED, NOT_MEASURED, OK, BadInput, RoofprobeError, run_command
 from roofprobe.measurement import Ended, Environment, Measurement, RunWriter, Skipped, exit_status, read_run
 from roofprobe.probes import weights
+from roofprobe.probes.baselines import add_baselines_flag
 
 if TYPE_CHECKING:
     from roofprobe.probes.sides import MeasuredSide
@@ -36,10 +37,14 @@ class Thoroughness:
     kernel_seconds: float
     collective_seconds: float
     shapes: Sequence[weights.Shape]
+    baselines: bool = True
+    """Whether other people's kernels are measured too; `--baselines` and `--no-baselines` decide otherwise."""
 
 
-QUICK = Thoroughness(memory_seconds=2.5, kernel_seconds=3, collective_seconds=6, shapes=weights.QUICK_SHAPES)
-DEFAULT = Thoroughness(memory_seconds=10, kernel_seconds=10, collective_seconds=20, shapes=weights.DEFAULT_SHAPES)
+QUICK = Thoroughness(
+    memory_seconds=2, kernel_seconds=1.5, collective_seconds=5, shapes=weights.QUICK_SHAPES, baselines=False
+)
+DEFAULT = Thoroughness(memory_seconds=10, kernel_seconds=5, collective_seconds=20, shapes=weights.DEFAULT_SHAPES)
 FULL = Thoroughness(memory_seconds=30, kernel_seconds=30, collective_seconds=60, shapes=weights.FULL_SHAPES)
 
 
@@ -54,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     top.add_argument(
         "--memory", type=size, metavar="SIZE", help="most memory to use (default: a quarter of what is available)"
     )
+    add_baselines_flag(top, default=None)
     top.add_argument("--json", action="store_true", help="print the profile on stdout, everything else on stderr")
     arguments = top.parse_args(argv)
     return run_command(lambda: _run(arguments), "roofprobe run")
@@ -62,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     thoroughness = QUICK if arguments.quick else FULL if arguments.full else DEFAULT
+    if arguments.baselines is not None:
+        thoroughness = replace(thoroughness, baselines=arguments.baselines)
     out = arguments.out or default_folder()
     console = Console(sys.stderr if arguments.json else sys.stdout)
     if (out / "measurements.jsonl").exists():
@@ -76,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
     failures: list[str] = []
     try:
         writer.write(environment)
-        for each in (*skipped, *_without_cupy(environment)):
+        for each in skipped:
             writer.write(each)
             console.line(skipped_line(each))
         failures = _measure_everything(environment, sides, thoroughness, writer, console)
@@ -110,7 +118,8 @@ def _measure_everything(
 ) -> list[str]:
     """Returns what went wrong without ending the run: an all-reduce whose ranks died costs no other row."""
     shapes = thoroughness.shapes
-    per_side = 4 + 2 * len(shapes) + len({(s.n, s.k) for s in shapes})
+    formats = len(weights.FORMATS), len(weights.QUANTIZED)
+    per_side = 5 + formats[0] * len(shapes) + formats[1] * len({(s.n, s.k) for s in shapes})
     groups = collective_groups(environment)
     with console.progress(per_side * len(sides) + len(groups)):
         for side in sides:
@@ -122,37 +131,40 @@ def _measure_everything(
         ]
 
 
-def _without_cupy(environment: Environment) -> list[Skipped]:
-    if environment.cupy is not None or not environment.devices:
-        return []
-    return [
-        Skipped(
-            probe="memory",
-            case="CUDA C++ kernels through CuPy",
-            reason="CuPy is not installed; pip install 'roofprobe[cuda13]' (driver for CUDA 13) or 'roofprobe[cuda12]'",
-        )
-    ]
-
-
 def _measure_side(side: MeasuredSide, thoroughness: Thoroughness, writer: RunWriter, console: Console) -> None:
-    from roofprobe.probes.dequant import probe_dequant
+    from roofprobe.probes.comparison import comparisons, line
+    from roofprobe.probes.dequant import probe_dequant, without_batches
     from roofprobe.probes.gemv import probe_gemv
     from roofprobe.probes.memory import allocate, probe_memory
 
     console.line(side.ceiling_line())
     console.line(HEADER)
 
-    def on_result(m: Measurement) -> None:
-        writer.write(m)
-        console.line(row(m))
+    measured: list[Measurement] = []
+
+    def on_result(found: Measurement | Skipped) -> None:
+        writer.write(found)
+        if isinstance(found, Skipped):
+            console.line(skipped_line(found))
+        else:
+            measured.append(found)
+            console.line(row(found))
 
     console.step(f"{side.side} memory: first touch")
     buffers = allocate(side)
-    probe_memory(side, buffers, thoroughness.memory_seconds, console.step, on_result)
+    probe_memory(side, buffers, thoroughness.memory_seconds, console.step, on_result, thoroughness.baselines)
     # The kernels' weights take the room of the third array: a run never holds more than three.
     buffers = buffers.without_c()
-    probe_gemv(side, buffers, thoroughness.shapes, thoroughness.kernel_seconds, console.step, on_result)
-    probe_dequant(side, buffers, thoroughness.shapes, thoroughness.kernel_seconds, console.step, on_result)
+    for probe, shapes, formats in (
+        (probe_gemv, thoroughness.shapes, weights.FORMATS),
+        (probe_dequant, without_batches(thoroughness.shapes), weights.QUANTIZED),
+    ):
+        for each in weights.undivided(probe.__name__.removeprefix("probe_"), shapes, formats):
+            on_result(each)
+        sources = weights.random_sources(shapes, formats)
+        probe(side, buffers, sources, thoroughness.kernel_seconds, console.step, on_result, thoroughness.baselines)
+    for compared in comparisons(measured):
+        console.line(line(compared))
 
 
 def collective_groups(environment: Environment) -> list[int]:

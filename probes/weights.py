@@ -8,20 +8,27 @@ hand is cut to fewer rows, which the row's shape then shows.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from roofprobe.arguments import positive_int
+from roofprobe.measurement import Skipped
 from roofprobe.probes.sides import CACHES_PER_ARRAY
 
 if TYPE_CHECKING:
+    import torch
+
+    from roofprobe.kernels.formats import Weight
     from roofprobe.probes.sides import MeasuredSide
 
 ROWS_MULTIPLE = 128
-BLOCK = 16
-"""Weights that share a scale in NVFP4."""
-FORMATS = ("bf16", "nvfp4")
-BITS_PER_WEIGHT = {"bf16": 16, "nvfp4": 4.5}
+SEED = 0x7A3D
+FORMATS = ("bf16", "fp8", "nvfp4", "mxfp4")
+QUANTIZED = FORMATS[1:]
+BITS_PER_WEIGHT = {"bf16": 16, "fp8": 8, "nvfp4": 4.5, "mxfp4": 4.25}
+BLOCK = {"bf16": 1, "fp8": 1, "nvfp4": 16, "mxfp4": 32}
+"""Weights along K that share a scale; K is a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,20 @@ FULL_SHAPES = (
 
 
 @dataclass(frozen=True)
+class Source:
+    """A weight to measure in one format, and where its values come from."""
+
+    shape: Shape
+    format: str
+    make: Callable[[int, int, torch.device], Weight]
+    """(rows, which copy, device) -> a weight of so many rows."""
+    note: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.format} {self.shape.n}x{self.shape.k}"
+
+
+@dataclass(frozen=True)
 class Placement:
     """How a shape is laid in the memory at hand."""
 
@@ -71,17 +92,45 @@ def place(shape: Shape, weight_format: str, side: MeasuredSide, bytes_per_output
     return Placement(rows, shape.k, shape.batch, max(1, min(copies, side.array_bytes // one)))
 
 
-def add_shape_flags(parser: argparse.ArgumentParser) -> None:
-    """``--n`` and ``--k``, as in y[N] = W[N, K] x[K]."""
+def random_source(shape: Shape, weight_format: str) -> Source:
+    """Random values that never repeat, other ones in every copy."""
+
+    def make(rows: int, copy: int, device: torch.device) -> Weight:
+        from roofprobe.kernels.formats import random_weight
+
+        return random_weight(weight_format, rows, shape.k, SEED + copy, device)
+
+    return Source(shape, weight_format, make)
+
+
+def random_sources(shapes: Sequence[Shape], formats: Sequence[str]) -> list[Source]:
+    """Every shape in every format whose block divides its K."""
+    return [random_source(shape, name) for shape in shapes for name in formats if shape.k % BLOCK[name] == 0]
+
+
+def undivided(probe: str, shapes: Sequence[Shape], formats: Sequence[str]) -> list[Skipped]:
+    """A record for each shape and format that `random_sources` has to leave out."""
+    return [
+        Skipped(probe=probe, case=f"{name} {s.n}x{s.k}", reason=f"the block of {BLOCK[name]} does not divide K = {s.k}")
+        for s in shapes
+        for name in formats
+        if s.k % BLOCK[name]
+    ]
+
+
+def add_shape_flags(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    """``--n``, ``--k`` as in y[N] = W[N, K] x[K], and ``--format``."""
     quick = QUICK_SHAPES[0]
     parser.add_argument("--n", type=positive_int, help=f"rows of the weight (default {quick.n})")
-    parser.add_argument("--k", type=positive_int, help=f"columns, a multiple of {BLOCK} (default {quick.k})")
+    parser.add_argument("--k", type=positive_int, help=f"columns, a multiple of the format's block (default {quick.k})")
+    parser.add_argument("--format", choices=formats, help="weight format (default: all)")
 
 
 def shapes_from(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> tuple[Shape, ...]:
-    """The shape that was asked for; a K that no block divides ends in a usage error."""
+    """The shape that was asked for; a K that the format's block does not divide ends in a usage error."""
     quick = QUICK_SHAPES[0]
     k = arguments.k or quick.k
-    if k % BLOCK:
-        parser.error(f"argument --k: {k} is not a multiple of NVFP4's block of {BLOCK}")
+    if arguments.format is not None and k % BLOCK[arguments.format]:
+        block = BLOCK[arguments.format]
+        parser.error(f"argument --k: {k} is not a multiple of {arguments.format}'s block of {block}")
     return (Shape(arguments.n or quick.n, k, getattr(arguments, "batch", 1)),)

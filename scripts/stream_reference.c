@@ -181,15 +181,22 @@ static int ascending(const void *x, const void *y) {
     return (a > b) - (a < b);
 }
 
+/* A whole number of at most `most`, or 0. */
+static int64_t whole_number(const char *text, int64_t most) {
+    char *end;
+    long long value = strtoll(text, &end, 10);
+    return *text && !*end && value >= 1 && value <= most ? value : 0;
+}
+
 int main(int argc, char **argv) {
     enum { REPEATS = 9 };
     static const char *const names[] = {"read", "copy", "write", "triad"};
     static const int moved[] = {1, 2, 1, 3}; /* arrays */
     cpu_set_t allowed;
     int threads = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed);
-    int64_t mib = argc > 1 ? atoll(argv[1]) : 1024;
-    if (argc > 2) threads = atoi(argv[2]);
-    if (mib < 1 || threads < 1 || threads > MAX_THREADS || argc > 3) {
+    int64_t mib = argc > 1 ? whole_number(argv[1], 1 << 24) : 1024;
+    if (argc > 2) threads = (int)whole_number(argv[2], MAX_THREADS);
+    if (!mib || threads < 1 || threads > MAX_THREADS || argc > 3) {
         fprintf(stderr, "usage: %s [MiB per array] [threads]\n", argv[0]);
         return 2;
     }

@@ -1,5 +1,6 @@
 """When a kernel is right: the gates that every backend's tests share, and the one table of tolerances."""
 
+from dataclasses import replace
 import math
 
 import numpy as np
@@ -8,12 +9,23 @@ import oracles
 import torch
 
 from roofprobe.kernels.dequant import dequantize
-from roofprobe.kernels.formats import NVFP4Weight, Weight, random_nvfp4
+from roofprobe.kernels.formats import (
+    FP8Weight,
+    MXFP4Weight,
+    NVFP4Weight,
+    QuantizedWeight,
+    Weight,
+    format_name,
+    random_fp8,
+    random_mxfp4,
+    random_nvfp4,
+)
 from roofprobe.kernels.gemv import gemv
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 UNIT_ROUNDOFF = 2.0**-24
-SUM_DEPTH = {"bf16": (32, 16), "nvfp4": (32, 16)}  # format -> (accumulators a row, other roundings on a product's path)
+SUM_DEPTH = dict.fromkeys(("bf16", "fp8", "nvfp4", "mxfp4"), (32, 16))
+"""Format -> (accumulators a row, other roundings on a product's path)."""
 
 
 def gamma(weight_format: str, k: int) -> float:
@@ -55,7 +67,47 @@ def any_scales(n: int, k: int, seed: int) -> NVFP4Weight:
     return make_nvfp4(weight.codes, scales.view(torch.float8_e4m3fn), 0.0123)
 
 
-def check_dequantize(weight: NVFP4Weight, dtype: torch.dtype, backend: str, config: object = None) -> None:
+def every_code_and_e8m0() -> MXFP4Weight:
+    """[256, 32]: row r has scale byte r and all sixteen codes, twice."""
+    pairs = [2 * i + 16 * (2 * i + 1) for i in range(8)] * 2
+    codes = torch.tensor([pairs] * 256, dtype=torch.uint8, device=DEVICE)
+    return MXFP4Weight(codes, torch.arange(256, dtype=torch.uint8, device=DEVICE).view(256, 1), (256, 32))
+
+
+def every_fp8(scale: float | list[float]) -> FP8Weight:
+    """[N, 256]: all 256 bytes in every row, under one scale or a scale for each row."""
+    scales = torch.tensor(scale, dtype=torch.float32, device=DEVICE)
+    rows = scales.numel() if scales.dim() else 2
+    values = torch.arange(256, dtype=torch.uint8, device=DEVICE).expand(rows, 256).contiguous()
+    return FP8Weight(values.view(torch.float8_e4m3fn), scales)
+
+
+def in_swizzled_layout(weight: QuantizedWeight) -> NVFP4Weight | MXFP4Weight:
+    """The same weight with its scales in the 128x4 layout; NaN wherever the padding is."""
+    assert isinstance(weight, NVFP4Weight | MXFP4Weight)
+    n, columns = weight.block_scales.shape
+    nan = 0x7F if isinstance(weight, NVFP4Weight) else 0xFF
+    flat = np.full(-(-n // 128) * 128 * (-(-columns // 4) * 4), nan, dtype=np.uint8)
+    flat[oracles.swizzled_places(n, columns)] = weight.block_scale_bytes.cpu().numpy()
+    scales = torch.from_numpy(flat).to(DEVICE).view(weight.block_scales.dtype)
+    return replace(weight, block_scales=scales, scale_layout="swizzled")
+
+
+def any_e8m0(n: int, k: int, seed: int) -> MXFP4Weight:
+    """Random codes under random scale bytes of all 256 kinds."""
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.randint(0, 256, (n, k // 32), generator=generator, dtype=torch.uint8)
+    return MXFP4Weight(random_nvfp4(n, k, seed, DEVICE).codes, scales.to(DEVICE), (n, k))
+
+
+def any_fp8(n: int, k: int, seed: int, per_row: bool = True) -> FP8Weight:
+    """Random bytes of all 256 kinds."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randint(0, 256, (n, k), generator=generator, dtype=torch.uint8).to(DEVICE)
+    return FP8Weight(values.view(torch.float8_e4m3fn), random_fp8(n, k, seed, DEVICE, per_row).scale)
+
+
+def check_dequantize(weight: QuantizedWeight, dtype: torch.dtype, backend: str, config: object = None) -> None:
     """The poisoned output is the oracles' exact order, bit for bit."""
     out = torch.full(weight.shape, 77.0, dtype=dtype, device=DEVICE)
     dequantize(weight, dtype, out=out, backend=backend, config=config)  # type: ignore[arg-type]
@@ -64,12 +116,20 @@ def check_dequantize(weight: NVFP4Weight, dtype: torch.dtype, backend: str, conf
 
 
 def weights_in_float64(weight: Weight) -> tuple[NDArray[np.float64], str]:
-    """The weight with its global scale, exact in float64 when it multiplies, and its format's name."""
-    if not isinstance(weight, NVFP4Weight):
-        return weight.cpu().double().numpy(), "bf16"
-    scale = np.float64(weight.global_scale.cpu().numpy())
-    products = oracles.unscaled(weight, "ml_dtypes").astype(np.float64)
-    return (products / scale if weight.global_scale_use == "divide" else products * scale), "nvfp4"
+    """The weight with all its scales, exact in float64 unless a global scale divides, and its format's name."""
+    name = format_name(weight)
+    match weight:
+        case NVFP4Weight():
+            scale = np.float64(weight.global_scale.cpu().numpy())
+            products = oracles.unscaled(weight, "ml_dtypes").astype(np.float64)
+            return (products / scale if weight.global_scale_use == "divide" else products * scale), name
+        case MXFP4Weight():
+            codes, scales = oracles.blocks_and_scales(weight, "ml_dtypes")
+            return codes.astype(np.float64) * scales, name
+        case FP8Weight():
+            values = oracles.unscaled(weight, "ml_dtypes").astype(np.float64)
+            return values * weight.scale.cpu().numpy().reshape(-1, 1), name
+    return weight.cpu().double().numpy(), name
 
 
 def run_gemv(
@@ -112,6 +172,20 @@ def exact_nvfp4(n: int, k: int, seed: int) -> NVFP4Weight:
     return make_nvfp4(random_nvfp4(n, k, seed, "cpu").codes, scales.view(torch.float8_e4m3fn), 0.125)
 
 
+def exact_mxfp4(n: int, k: int, seed: int) -> MXFP4Weight:
+    """Scales from 1/4 to 4: sums as exactly as `exact_nvfp4`."""
+    weight = random_mxfp4(n, k, seed, "cpu")
+    scales = weight.block_scale_bytes % 5 + 125
+    return MXFP4Weight(weight.codes.to(DEVICE), scales.to(DEVICE), (n, k))
+
+
+def exact_fp8(n: int, k: int, seed: int) -> FP8Weight:
+    """Magnitudes from 0.5 to 1.875 in sixteenths, a scale of 2^-3 or 2^2 for each row: K < 2^12 sums exactly."""
+    values = random_fp8(n, k, seed, "cpu").value_bytes & 0x8F | 0x30
+    scale = torch.tensor([0.125, 4.0]).repeat(n)[:n]
+    return FP8Weight(values.to(DEVICE).view(torch.float8_e4m3fn), scale.to(DEVICE))
+
+
 def exact_bf16(n: int, k: int, seed: int) -> torch.Tensor:
     """Whole numbers from -8 to 8."""
     generator = torch.Generator().manual_seed(seed)
@@ -124,7 +198,7 @@ def whole_vectors(batch: int, k: int, seed: int, dtype: torch.dtype = torch.bflo
     return torch.randint(-100, 101, (batch, k), generator=generator).to(dtype)
 
 
-def check_block_probes(backend: str, config: object = None) -> None:
+def check_block_probes(backend: str, config: object = None, layout: str = "linear") -> None:
     """x meets one block of three; row r's scale there is byte r: every byte must come from its own block, exactly."""
     base = random_nvfp4(256, 48, 9, "cpu")
     for block in range(3):
@@ -133,4 +207,18 @@ def check_block_probes(backend: str, config: object = None) -> None:
         weight = make_nvfp4(base.codes, scales.view(torch.float8_e4m3fn), 0.25)
         x = torch.zeros(1, 48, dtype=torch.bfloat16)
         x[:, 16 * block : 16 * block + 16] = torch.arange(-7, 9)
-        check_exact_gemv(weight, x, backend, config)
+        check_exact_gemv(in_swizzled_layout(weight) if layout == "swizzled" else weight, x, backend, config)
+
+
+def check_e8m0_probes(backend: str, config: object = None, layout: str = "linear") -> None:
+    """The same for MXFP4: every byte under which no weight overflows, and NaN; subnormal results must not be lost."""
+    base = random_mxfp4(256, 96, 9, "cpu")
+    probed = torch.arange(256, dtype=torch.uint8)
+    probed[0xF5:0xFF] = 0x7F
+    for block in range(3):
+        scales = base.block_scale_bytes.clone()
+        scales[:, block] = probed
+        weight = MXFP4Weight(base.codes.to(DEVICE), scales.to(DEVICE), (256, 96))
+        x = torch.zeros(1, 96, dtype=torch.bfloat16)
+        x[:, 32 * block : 32 * block + 32] = torch.arange(-15, 17)
+        check_exact_gemv(in_swizzled_layout(weight) if layout == "swizzled" else weight, x, backend, config)

@@ -62,7 +62,7 @@ def test_version_names_what_it_found() -> None:
         (["run", "--memory", "12Q"], "'12Q' is not a size"),
         (["run", "--quick", "--full"], "not allowed with"),
         (["run", "--out", "/proc/none/here"], "can't write"),
-        (["gemv", "--k", "17"], "multiple of"),
+        (["gemv", "--k", "17", "--format", "nvfp4"], "multiple of"),
         (["gemv", "--batch", "17"], "above 16"),
         (["memory", "--seconds", "soon"], "not a duration"),
         (["profile", "show", "missing.json"], "missing.json"),

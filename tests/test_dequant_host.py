@@ -1,16 +1,17 @@
 """NVFP4 dequantization on the CPU, bit for bit against torch's E4M3 and ml_dtypes' E2M1."""
 
+from host_weights import assert_same_bits
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
 
-from roofprobe.kernels.dequant_host import bf16_bits, dequantize_nvfp4, e2m1_values, e4m3_values
+from roofprobe.kernels.dequant_host import dequantize_nvfp4
 from roofprobe.kernels.host_memory import allocate
 from roofprobe.kernels.host_threads import HostConfig, allowed_cpus
+from roofprobe.kernels.tables_host import bf16_bits, e2m1_values, e4m3_values
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
-WORD = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
 
 
 def expected(
@@ -22,14 +23,6 @@ def expected(
     s = scales.view(torch.float8_e4m3fn).float().repeat_interleave(16, dim=1)
     g = torch.tensor(global_scale, dtype=torch.float32)
     return (q * s / g if divide else q * s * g).to(dtype)
-
-
-def assert_same_bits(got: torch.Tensor, want: torch.Tensor) -> None:
-    """NaN by class, everything else by its bits, so that -0 is not 0."""
-    assert torch.equal(got.isnan(), want.isnan())
-    numbers = ~want.isnan()
-    word = WORD[want.dtype]
-    assert torch.equal(got.view(word)[numbers], want.view(word)[numbers])
 
 
 def every_pair() -> tuple[torch.Tensor, torch.Tensor]:
@@ -133,7 +126,7 @@ def tensors(codes: tuple[int, ...], scales: tuple[int, ...], out: tuple[int, ...
     ("shapes", "message"),
     [
         (((2, 20), (2, 2), (2, 40)), "codes: expected K a multiple of the block, 16, got K = 40"),
-        (((2, 8), (1, 2), (2, 16)), r"block_scales_bytes: expected shape \[2, 1\], got \[1, 2\]"),
+        (((2, 8), (1, 2), (2, 16)), r"scale_bytes: expected shape \[2, 1\], got \[1, 2\]"),
         (((2, 8), (2, 1), (16, 2)), r"out: expected shape \[2, 16\], got \[16, 2\]"),
         (((8,), (1,), (16,)), r"codes: expected shape \[any, any\], got \[8\]"),
     ],
@@ -148,7 +141,7 @@ def test_wrong_shapes_are_named(shapes: tuple[tuple[int, ...], ...], message: st
     ("which", "message"),
     [
         (0, "codes: expected torch.uint8, got torch.float64"),
-        (1, "block_scales_bytes: expected torch.uint8, got torch.float64"),
+        (1, "scale_bytes: expected torch.uint8, got torch.float64"),
         (2, "out: expected torch.bfloat16 or torch.float16 or torch.float32, got torch.float64"),
     ],
 )

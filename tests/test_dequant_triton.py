@@ -1,15 +1,28 @@
-"""NVFP4 dequantization by Triton and by the eager reference: the exact order of rounding, bit for bit."""
+"""Dequantization by Triton and by the eager reference: the exact order of rounding, bit for bit."""
 
-from numerics import DEVICE, any_scales, check_dequantize, every_code_and_scale
+from typing import Any
+
+from numerics import (
+    DEVICE,
+    any_e8m0,
+    any_fp8,
+    any_scales,
+    check_dequantize,
+    every_code_and_e8m0,
+    every_code_and_scale,
+    every_fp8,
+    in_swizzled_layout,
+)
 import pytest
 import torch
 import triton
 import triton.language as tl
 
-from roofprobe.kernels.decode import bfloat16_bits
+from roofprobe.kernels.decode import MODES, bfloat16_bits
 from roofprobe.kernels.dequant import algorithmic_bytes, dequantize
 from roofprobe.kernels.dequant_triton import DequantConfig
-from roofprobe.kernels.formats import random_nvfp4
+from roofprobe.kernels.formats import random_fp8, random_mxfp4, random_nvfp4
+from roofprobe.kernels.launch import device_mode
 
 SMALL = DequantConfig(warps=1, words=2)  # programs of 512 weights
 SCALES = {
@@ -38,6 +51,45 @@ def test_sixteen_bit_results_round_to_nearest_even(backend: str, use: str, dtype
     # 1.00390625 = 1 + 2^-8 puts every power of two exactly between two bfloat16, where truncation and RNE differ
     for global_scale in (1.00390625, 1.01171875, 0.0123):
         check_dequantize(every_code_and_scale(global_scale, use), dtype, backend)
+
+
+@pytest.mark.parametrize("dtype", OUT_DTYPES, ids=str)
+@pytest.mark.parametrize("backend", ["triton", "torch"])
+def test_every_code_under_every_e8m0_byte(backend: str, dtype: torch.dtype) -> None:
+    check_dequantize(every_code_and_e8m0(), dtype, backend)
+
+
+@pytest.mark.parametrize("dtype", OUT_DTYPES, ids=str)
+@pytest.mark.parametrize("backend", ["triton", "torch"])
+def test_every_fp8_value_under_every_kind_of_scale(backend: str, dtype: torch.dtype) -> None:
+    check_dequantize(every_fp8([*SCALES.values(), 1.00390625]), dtype, backend)
+    check_dequantize(every_fp8(1.00390625), dtype, backend)
+
+
+@pytest.mark.parametrize("shape", [(1, 32), (130, 96), (257, 160)], ids=["one row", "two row tiles", "three"])
+@pytest.mark.parametrize("make", [any_scales, any_e8m0], ids=["nvfp4", "mxfp4"])
+@pytest.mark.parametrize("backend", ["triton", "torch"])
+def test_swizzled_scales_are_read_in_place(backend: str, make: Any, shape: tuple[int, int]) -> None:
+    check_dequantize(in_swizzled_layout(make(*shape, 3)), torch.float32, backend)
+
+
+@pytest.mark.parametrize("k", [64, 66, 67], ids=["words of four", "of two", "of one"])
+@pytest.mark.parametrize("per_row", [True, False])
+@pytest.mark.parametrize("dtype", OUT_DTYPES, ids=str)
+def test_fp8_rows_of_any_length(dtype: torch.dtype, per_row: bool, k: int) -> None:
+    check_dequantize(any_fp8(9, k, 3, per_row), dtype, "triton", SMALL)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", OUT_DTYPES, ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_decode_mode_gives_the_same_bits(mode: str, dtype: torch.dtype) -> None:
+    if MODES.index(mode) > MODES.index(device_mode(torch.device(DEVICE))):
+        pytest.skip(f"this GPU has no {mode!r}")
+    config = DequantConfig(decode=mode)
+    weights = (every_code_and_scale(0.0123, "divide"), every_code_and_e8m0(), every_fp8([0.0123, 1e-41]))
+    for weight in (*weights, in_swizzled_layout(any_scales(130, 96, 3))):
+        check_dequantize(weight, dtype, "triton", config)
 
 
 @triton.jit
@@ -86,6 +138,8 @@ def test_nothing_is_written_past_the_end() -> None:
 def test_bytes() -> None:
     weight = random_nvfp4(4, 32, 1, "cpu")
     assert algorithmic_bytes(weight, torch.bfloat16) == 4 * 16 + 4 * 2 + 4 + 4 * 32 * 2
+    assert algorithmic_bytes(random_mxfp4(4, 32, 1, "cpu"), torch.float32) == 4 * 16 + 4 + 4 * 32 * 4
+    assert algorithmic_bytes(random_fp8(4, 32, 1, "cpu", per_row=True), torch.float16) == 4 * 32 + 4 * 4 + 4 * 32 * 2
 
 
 @pytest.mark.parametrize("values", [{"warps": 0}, {"words": 3}, {"decode": "magic"}], ids=str)

@@ -6,14 +6,22 @@ import subprocess
 import sys
 
 from numerics import (
+    any_e8m0,
+    any_fp8,
     any_scales,
     check_block_probes,
     check_dequantize,
+    check_e8m0_probes,
     check_exact_gemv,
     check_random_gemv,
+    every_code_and_e8m0,
     every_code_and_scale,
+    every_fp8,
     exact_bf16,
+    exact_fp8,
+    exact_mxfp4,
     exact_nvfp4,
+    in_swizzled_layout,
     run_gemv,
     whole_vectors,
 )
@@ -23,7 +31,7 @@ import torch
 from roofprobe.kernels import stream
 from roofprobe.kernels.dequant import dequantize
 from roofprobe.kernels.dequant_triton import DequantConfig
-from roofprobe.kernels.formats import random_bf16, random_nvfp4
+from roofprobe.kernels.formats import FORMAT_NAMES, random_nvfp4, random_weight
 from roofprobe.kernels.gemv import gemv
 from roofprobe.kernels.gemv_triton import GemvConfig
 from roofprobe.kernels.host_threads import HostConfig
@@ -57,32 +65,57 @@ def test_host_dequantizes_every_code_and_scale(use: str, dtype: torch.dtype) -> 
 
 
 @on_cpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_host_dequantizes_every_e8m0_and_fp8_byte(dtype: torch.dtype) -> None:
+    check_dequantize(every_code_and_e8m0(), dtype, "host")
+    check_dequantize(every_fp8([0.0123, 1e-41, 1e37, 0.0, -3.3, float("inf")]), dtype, "host")
+    check_dequantize(every_fp8(1.00390625), dtype, "host")
+
+
+@on_cpu
 @pytest.mark.parametrize(("n", "k"), [(1, 16), (3, 48), (130, 272)])
 def test_host_dequantizes_any_shape(n: int, k: int) -> None:
-    check_dequantize(any_scales(n, k, 3), torch.bfloat16, "host")
+    weight = any_scales(n, k, 3)
+    check_dequantize(weight, torch.bfloat16, "host")
+    check_dequantize(in_swizzled_layout(weight), torch.bfloat16, "host")
+    check_dequantize(any_fp8(n, k + 1, 3), torch.bfloat16, "host")
+
+
+@on_cpu
+@pytest.mark.parametrize(("n", "k"), [(1, 32), (3, 96), (130, 288)])
+def test_host_dequantizes_mxfp4_of_any_shape(n: int, k: int) -> None:
+    weight = any_e8m0(n, k, 3)
+    check_dequantize(weight, torch.bfloat16, "host")
+    check_dequantize(in_swizzled_layout(weight), torch.bfloat16, "host")
 
 
 @on_cpu
 @pytest.mark.parametrize("batch", [1, 3, 16])
-@pytest.mark.parametrize(("n", "k"), [(1, 16), (3, 48), (130, 272)])
+@pytest.mark.parametrize(("n", "k"), [(1, 16), (3, 48), (130, 288)])
 def test_host_gemv_is_exact(n: int, k: int, batch: int) -> None:
-    for weight in (exact_bf16(n, k, 1), exact_nvfp4(n, k, 1)):
+    weights = [exact_bf16(n, k, 1), exact_fp8(n, k, 1), exact_nvfp4(n, k, 1), in_swizzled_layout(exact_nvfp4(n, k, 1))]
+    if k % 32 == 0:
+        weights += [exact_mxfp4(n, k, 1), in_swizzled_layout(exact_mxfp4(n, k, 1))]
+    for weight in weights:
         check_exact_gemv(weight, whole_vectors(batch, k, 2), "host")
 
 
 @on_cpu
-def test_host_gemv_takes_every_scale_byte_from_its_own_block() -> None:
-    check_block_probes("host")
+@pytest.mark.parametrize("layout", ["linear", "swizzled"])
+def test_host_gemv_takes_every_scale_byte_from_its_own_block(layout: str) -> None:
+    check_block_probes("host", layout=layout)
+    check_e8m0_probes("host", layout=layout)
 
 
 @on_cpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 def test_host_gemv_is_within_gamma(dtype: torch.dtype) -> None:
-    x = torch.randn(3, 4112, generator=torch.Generator().manual_seed(7)).to(dtype)
-    for weight in (random_bf16(3, 4112, 1, "cpu"), random_nvfp4(3, 4112, 1, "cpu")):
+    x = torch.randn(3, 4128, generator=torch.Generator().manual_seed(7)).to(dtype)
+    for weight_format in FORMAT_NAMES:
+        weight = random_weight(weight_format, 3, 4128, 1, "cpu")
         for out_dtype in (torch.float32, dtype):
             check_random_gemv(weight, x, "host", out_dtype)
-        assert torch.equal(run_gemv(weight, torch.zeros(1, 4112), "host", torch.float32), torch.zeros(1, 3))
+        assert torch.equal(run_gemv(weight, torch.zeros(1, 4128), "host", torch.float32), torch.zeros(1, 3))
 
 
 def test_results_follow_the_vectors_shape_and_type() -> None:
@@ -112,10 +145,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: stream.read(FLOATS, out=torch.zeros(3, dtype=torch.int32), config=StreamConfig(), backend="triton"),
         "out: expected 1 elements, got 3",
     ),
-    "dequant weight": (lambda: dequantize(torch.zeros(2, 2)), "weight: expected an NVFP4Weight, got Tensor"),  # type: ignore[arg-type]
+    "dequant weight": (lambda: dequantize(torch.zeros(2, 2)), "weight: expected NVFP4Weight, .* got Tensor"),  # type: ignore[arg-type]
     "dequant dtype": (lambda: dequantize(WEIGHT, torch.float64), "out_dtype: expected .*, got torch.float64"),
     "dequant out": (lambda: dequantize(WEIGHT, out=torch.zeros(3, 48)), "out: expected torch.bfloat16, got"),
-    "gemv weight": (lambda: gemv(torch.zeros(3, 48), X), "weight: expected bfloat16 or an NVFP4Weight, got"),
+    "gemv weight": (lambda: gemv(torch.zeros(3, 48), X), "weight: expected a bfloat16 tensor, NVFP4Weight, .* got"),
     "gemv x": (lambda: gemv(WEIGHT, torch.ones(32)), r"x: expected shape \[48\] or \[B, 48\], got \[32\]"),
     "gemv x dtype": (lambda: gemv(WEIGHT, X.double()), "x: expected .*, got torch.float64"),
     "gemv batch": (lambda: gemv(WEIGHT, X.expand(17, 48)), "x: expected a batch of 1 to 16, got 17"),

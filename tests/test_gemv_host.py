@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from roofprobe.kernels.dequant_host import dequantize_nvfp4
-from roofprobe.kernels.gemv_host import RESIDENT, TILE, gemv_bf16, gemv_nvfp4
+from roofprobe.kernels.gemv_host import gemv_bf16, gemv_nvfp4
+from roofprobe.kernels.gemv_rows_host import RESIDENT, TILE
 from roofprobe.kernels.host_threads import HostConfig, allowed_cpus
 
 BATCHES = [1, 2, 3, 16]  # alone; one pair; a pair and a padded one; the most

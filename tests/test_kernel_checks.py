@@ -9,19 +9,36 @@ import torch
 
 from roofprobe.kernels import dequant_check, gemv_check, rows
 from roofprobe.kernels.dequant import dequantize
-from roofprobe.kernels.formats import NVFP4Weight, Weight, random_bf16, random_nvfp4
+from roofprobe.kernels.formats import (
+    FORMAT_NAMES,
+    NVFP4Weight,
+    QuantizedWeight,
+    Weight,
+    random_fp8,
+    random_mxfp4,
+    random_nvfp4,
+    random_weight,
+)
 from roofprobe.kernels.gemv import gemv
 
-N, K = 96, 272  # K = 272 is divided by NVFP4's block of 16 and by no larger power of two
+N, K = 96, 288  # K = 288 is divided by MXFP4's block of 32 and by no larger power of two
+SWIZZLED = {"nvfp4 swizzled": random_nvfp4, "mxfp4 swizzled": random_mxfp4}
 
 
-def weight_of(name: str) -> Weight:
-    return {"bf16": random_bf16, "nvfp4": random_nvfp4}[name](N, K, seed=3, device="cpu")
-
-
-@pytest.fixture(params=["bf16", "nvfp4"])
+@pytest.fixture(params=[*FORMAT_NAMES, "fp8 per row", *SWIZZLED])
 def weight(request: pytest.FixtureRequest) -> Weight:
-    return weight_of(request.param)
+    if request.param == "fp8 per row":
+        return random_fp8(N, K, 3, "cpu", per_row=True)
+    if request.param in SWIZZLED:
+        return SWIZZLED[request.param](N, K, 3, "cpu", "swizzled")
+    return random_weight(request.param, N, K, 3, "cpu")
+
+
+@pytest.fixture(params=["nvfp4", "mxfp4", "fp8"])
+def quantized(request: pytest.FixtureRequest) -> QuantizedWeight:
+    weight = random_weight(request.param, N, K, 5, "cpu")
+    assert not isinstance(weight, torch.Tensor)
+    return weight
 
 
 @pytest.fixture
@@ -92,12 +109,12 @@ def test_a_dividing_global_scale_is_divided_by() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_every_element_of_a_dequantization_counts(dtype: torch.dtype) -> None:
-    weight = random_nvfp4(N, K, seed=5, device="cpu")
+def test_every_element_of_a_dequantization_counts(quantized: QuantizedWeight, dtype: torch.dtype) -> None:
+    weight = quantized
     out = dequantize(weight, dtype, backend="torch")
     assert dequant_check.count_wrong(weight, out) == 0
     out[3, 17] = torch.nextafter(out[3, 17], torch.tensor(float("inf"), dtype=dtype))
-    out[95, 271] = float("nan")
+    out[95, 287] = float("nan")
     assert dequant_check.count_wrong(weight, out) == 2
     out[0, :] = out[0, :].roll(1)  # a shifted row: nearly every weight differs from its neighbour
     assert dequant_check.count_wrong(weight, out) > 0.8 * K

@@ -21,7 +21,11 @@ from roofprobe.probes.weights import Shape
 from roofprobe.profile import TuningProfile, json_schema
 
 SHORT = run_probe.Thoroughness(
-    memory_seconds=0.1, kernel_seconds=0.1, collective_seconds=1, shapes=(Shape(512, 1040), Shape(512, 1040, batch=3))
+    memory_seconds=0.1,
+    kernel_seconds=0.1,
+    collective_seconds=1,
+    shapes=(Shape(512, 1040), Shape(512, 1040, batch=3)),
+    baselines=False,
 )
 
 
@@ -43,13 +47,15 @@ def test_leaves_records_profile_and_report(tmp_path: Path, capsys: pytest.Captur
     assert run(out) == 0
     assert sorted(path.name for path in out.iterdir()) == ["measurements.jsonl", "profile.json", "report.html"]
     records = read_run(out)
-    # Four patterns; two formats of two shapes; one dequantization, since a batch makes no other weight.
-    assert [m.probe for m in records.measurements] == ["memory"] * 4 + ["gemv"] * 4 + ["dequant"]
+    # Four patterns; three formats of two shapes, since MXFP4's block of 32 does not divide K = 1040; two
+    # dequantizations, since a batch makes no other weight.
+    assert [m.probe for m in records.measurements] == ["memory"] * 4 + ["gemv"] * 6 + ["dequant"] * 2
+    assert [s.case for s in records.skipped if "mxfp4" in s.case] == ["mxfp4 512x1040"] * 3
     assert all(m.verified for m in records.measurements)
     assert records.ended is not None and not records.ended.interrupted
     profile = TuningProfile.load(out / "profile.json")
     assert set(profile.ceilings["host"]) == {"read", "copy", "write", "triad"}
-    assert len(profile.kernels) == 5 and len(profile.collectives) == 1
+    assert len(profile.kernels) == 8 and len(profile.collectives) == 1
     jsonschema.validate(json.loads((out / "profile.json").read_text()), json_schema())
     printed = capsys.readouterr()
     ceiling, first_row = printed.out.index("nominal ceiling"), printed.out.index("host   read")
@@ -96,7 +102,7 @@ def test_a_collective_that_fails_leaves_the_rest(
 
     monkeypatch.setattr("roofprobe.probes.allreduce.measure_local", died)
     assert run(tmp_path / "out") == 1
-    assert len(read_run(tmp_path / "out").measurements) == 9
+    assert len(read_run(tmp_path / "out").measurements) == 12
     assert (tmp_path / "out" / "profile.json").exists() and (tmp_path / "out" / "report.html").exists()
     assert "rank 1 died" in capsys.readouterr().out
 

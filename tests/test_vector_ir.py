@@ -1,6 +1,8 @@
 """The vector intrinsics against numpy, the code that they become on other CPUs, and the cache of compiled kernels."""
 
 from collections.abc import Callable
+import ctypes
+import mmap
 from pathlib import Path
 import re
 import shutil
@@ -14,8 +16,28 @@ import numpy as np
 import pytest
 
 from roofprobe.kernels import dequant_host, host_threads, stream_host, vector_math
-from roofprobe.kernels.vector_ir import address, fence, fetch_add, load, load_nibbles, store, stream
-from roofprobe.kernels.vector_math import fma, from_bf16, interleave, lane_numbers, look_up, splat, to_float, total
+from roofprobe.kernels.vector_ir import (
+    address,
+    fence,
+    fetch_add,
+    load,
+    load_first,
+    load_nibbles,
+    store,
+    store_first,
+    stream,
+)
+from roofprobe.kernels.vector_math import (
+    fma,
+    from_bf16,
+    interleave,
+    lane_numbers,
+    look_up,
+    splat,
+    to_float,
+    total,
+)
+from roofprobe.kernels.weights_host import FP8, NVFP4
 
 RANDOM = np.random.default_rng(7)
 
@@ -46,17 +68,16 @@ def test_conversions_and_sums() -> None:
     def kernel(halves: Any, words: Any, wide: Any, converted: Any) -> Any:
         store(wide, 0, from_bf16(load(halves, 0)))
         store(converted, 0, to_float(load(words, 0)))
-        return total(load(words, 0)), total(load(wide, 0)), from_bf16(halves[3])
+        return total(load(words, 0)), total(load(wide, 0))
 
     halves = (RANDOM.standard_normal(16).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
     words = RANDOM.integers(2**30, 2**31, 16, dtype=np.uint32)
     wide, converted = np.empty(16, np.float32), np.empty(16, np.float32)
-    word_sum, float_sum, scalar = run(kernel, halves, words, wide, converted)
+    word_sum, float_sum = run(kernel, halves, words, wide, converted)
     assert (wide.view(np.uint32) == halves.astype(np.uint32) << 16).all()
     assert (converted == words.astype(np.float32)).all()
     assert word_sum == int(words.sum(dtype=np.uint64)) % 2**32  # wraps
     assert abs(float_sum - wide.astype(np.float64).sum()) < 1e-5
-    assert scalar == wide[3]
 
 
 def test_nibbles_look_up_and_interleave() -> None:
@@ -79,6 +100,39 @@ def test_nibbles_look_up_and_interleave() -> None:
 def test_look_up_without_a_shuffle_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_math, "shuffle_instruction", lambda _: "")
     test_nibbles_look_up_and_interleave()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_first_lanes_and_no_others(dtype: Any) -> None:
+    def kernel(source: Any, out: Any, loaded: Any, count: int) -> None:
+        lanes = load_first(source, 3, count)
+        store(loaded, 0, lanes)
+        store_first(out, 1, lanes, count)
+
+    source = np.arange(1, 20).astype(dtype)
+    for count in range(17):
+        out, loaded = np.full(18, 77, dtype), np.full(16, 77, dtype)
+        run(kernel, source, out, loaded, count)
+        assert loaded.tolist() == [*range(4, 4 + count)] + [0] * (16 - count)
+        assert out.tolist() == [77, *range(4, 4 + count)] + [77] * (17 - count)
+
+
+def test_first_lanes_at_the_end_of_memory() -> None:
+    """A page that may be read before one that may not: no lane beyond the count is even looked at."""
+
+    def kernel(source: Any, out: Any) -> None:
+        store(out, 0, load_first(source, source.size - 3, 3))
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    memory = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+    pages = np.frombuffer(memory, dtype=np.uint8)
+    pages[: mmap.PAGESIZE] = 5
+    guard = ctypes.c_void_p(pages.ctypes.data + mmap.PAGESIZE)
+    no_access = 0
+    assert libc.mprotect(guard, mmap.PAGESIZE, no_access) == 0
+    out = np.empty(16, np.uint8)
+    run(kernel, pages[: mmap.PAGESIZE], out)
+    assert out.tolist() == [5] * 3 + [0] * 13
 
 
 def test_memory_operations() -> None:
@@ -113,6 +167,7 @@ def assembly(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, tuple[Any, ...],
 
     def emit(kernel: Any, arguments: tuple[Any, ...], triple: str, cpu: str) -> str:
         monkeypatch.setattr(vector_math, "is_arm", lambda _: triple == ARM)
+        monkeypatch.setattr(vector_math, "converts_halves", lambda _: True)
         return cross_compile(kernel, arguments, triple, cpu)
 
     return emit
@@ -137,7 +192,8 @@ def cross_compile(kernel: Any, arguments: tuple[Any, ...], triple: str, cpu: str
 COUNTER, BYTES, HALVES, FLOATS = (np.zeros(1, dtype=t) for t in (np.int64, np.uint8, np.uint16, np.float32))
 COPY = (stream_host._copy_worker, (COUNTER, FLOATS, FLOATS, 1, True))
 TRIAD = (stream_host._triad_worker, (COUNTER, FLOATS, FLOATS, np.float32(3), FLOATS, 1, True))
-DEQUANT = (dequant_host._worker, (COUNTER, BYTES, BYTES, BYTES, HALVES, 1, True))
+DEQUANT = (dequant_host._worker, (COUNTER, NVFP4(BYTES, BYTES, BYTES, 1), 16, HALVES, False, 1, True))
+DEQUANT_FP8 = (dequant_host._worker, (COUNTER, FP8(BYTES, FLOATS), 16, HALVES, False, 1, True))
 
 
 def hot_loop(text: str, marker: str) -> str:
@@ -146,14 +202,16 @@ def hot_loop(text: str, marker: str) -> str:
 
 
 @pytest.mark.parametrize("cpu", ["generic", "cortex-x2"], ids=["NEON", "SVE2 as in X925"])
-@pytest.mark.parametrize(("kernel", "arguments"), [COPY, TRIAD, DEQUANT], ids=["copy", "triad", "dequant"])
+@pytest.mark.parametrize(
+    ("kernel", "arguments"), [COPY, TRIAD, DEQUANT, DEQUANT_FP8], ids=["copy", "triad", "dequant", "dequant fp8"]
+)
 def test_neon_non_temporal_pairs(assembly: Any, kernel: Any, arguments: tuple[Any, ...], cpu: str) -> None:
     loop = hot_loop(assembly(kernel, arguments, ARM, cpu), r"\bstnp\b")
     assert re.search(r"\bstnp\s+q\d+, q\d+", loop)
     assert re.search(r"\bldn?p\s+q\d+, q\d+|\bldu?r\s+q\d+", loop)
     assert not re.search(r"\b(st\d|str|stp)\s+[{qv]|\bbl\b", loop), "an ordinary store or a call in the hot loop"
     if kernel is dequant_host._worker:
-        assert re.search(r"\btbl\s+v", loop)
+        assert re.search(r"\bfcvtl2?\s+v" if arguments is DEQUANT_FP8[1] else r"\btbl\s+v", loop)
 
 
 @pytest.mark.parametrize(("cpu", "register"), [("haswell", "ymm"), ("znver4", "zmm")], ids=["AVX2", "AVX-512"])

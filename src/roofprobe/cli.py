@@ -19,6 +19,7 @@ COMMANDS = {
     "memory": ("roofprobe.probes.memory", "read, copy, write and triad bandwidth of the memory"),
     "gemv": ("roofprobe.probes.gemv", "decode's matrix-vector product, in bf16 and NVFP4"),
     "dequant": ("roofprobe.probes.dequant", "NVFP4 weights to bf16"),
+    "tune": ("roofprobe.probes.tune", "find the fastest kernel configurations and keep them in a profile"),
     "allreduce": ("roofprobe.probes.allreduce", "all-reduce time and bandwidth, in nccl-tests' table"),
     "profile": ("roofprobe.profile_command", "show, validate or export a tuning profile"),
     "report": ("roofprobe.report_command", "draw a run folder's report.html again"),

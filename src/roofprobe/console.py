@@ -51,8 +51,16 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=RichConsole(stderr=True), transient=True)
+        # Twice a second: a refresh takes a CPU for a moment from what is being measured.
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=RichConsole(stderr=True),
+            transient=True,
+            refresh_per_second=2,
+        )
         self._task = self._progress.add_task("starting", total=steps)
         try:
             with self._progress:
@@ -78,6 +86,8 @@ def row(m: Measurement) -> str:
     else:
         measured = "-" if m.ceiling_fraction is None else f"{m.ceiling_fraction:.1%}"
     check = "not checked" if m.wrong is None else ("ok" if m.wrong == 0 else f"{m.wrong} WRONG")
+    if m.is_baseline:
+        check = f"{m.backend}, {check}"
     if m.invalid is not None and not m.wrong:
         check = f"{check}; INVALID: {m.invalid}"
     if m.timing.contended:

@@ -31,6 +31,8 @@ IMPOSSIBLE_ABOVE = 1.02
 FEWEST_UNDISTURBED = 5
 """With fewer undisturbed samples than this, a median would be one lucky moment's."""
 
+OWN_BACKENDS = ("triton", "host")
+
 Side = Literal["device", "host"]
 
 
@@ -149,6 +151,11 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     wrong: int | None = None
     """Elements that differ from what they should be; None where the result was not checked."""
     note: str | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether somebody else's kernel was measured, to compare ours with; never a figure of roofprobe's."""
+        return self.backend not in OWN_BACKENDS
 
     @property
     def verified(self) -> bool:

@@ -18,6 +18,7 @@ from roofprobe.errors import BadInput
 from roofprobe.files import write_whole
 from roofprobe.measurement import CollectiveMeasurement, Environment, Measurement, Run
 from roofprobe.robust import median
+from roofprobe.tuned import ConfigFields, TunedKernel, nearest
 
 SCHEMA = "roofprobe/profile/1"
 
@@ -98,6 +99,28 @@ class TuningProfile(msgspec.Struct, frozen=True, kw_only=True):
     ceilings: dict[Side, dict[StreamOp, CeilingFigure]]
     kernels: tuple[KernelFigure, ...]
     collectives: tuple[CollectiveResult, ...]
+    tuned: tuple[TunedKernel, ...] = ()
+    """What `roofprobe tune` found; a profile without it is as valid."""
+
+    def kernel_config(
+        self,
+        op: str,
+        format: str,  # noqa: A002 - as records call it
+        n: int,
+        k: int | None = None,
+        batch: int = 1,
+        *,
+        side: Side = "device",
+    ) -> ConfigFields | None:
+        """What to pass as a kernel's ``config`` for W[N, K]: ``gemv(w, x, config=profile.kernel_config(...))``.
+
+        op: ``gemv``, ``dequant`` (``batch`` 1), ``read``, ``copy``, ``write`` or ``triad`` (``format`` float32, no k).
+        None, which means the kernel's own default, where nothing was tuned or the default was not clearly beaten. A
+        shape that was not tuned takes the nearest one's, by the rule of `roofprobe.tuned`. Plain data: the kernel
+        makes its dataclass of it, and raises ValueError for a field or value that it does not know.
+        """
+        found = nearest(self.tuned, op, format, n, k, batch, side)
+        return None if found is None or found.keep_default else dict(found.config)
 
     @classmethod
     def load(cls, path: str | Path) -> TuningProfile:
@@ -171,7 +194,7 @@ def build_profile(run: Run) -> TuningProfile:
         created=run.environment.created,
         environment=run.environment,
         ceilings=ceilings,
-        kernels=tuple(_kernel(m) for m in valid if m.probe != "memory" and m.residency == "cold"),
+        kernels=tuple(_kernel(m) for m in valid if m.probe != "memory" and m.residency == "cold" and not m.is_baseline),
         collectives=tuple(_collective(c) for c in run.collectives),
     )
 

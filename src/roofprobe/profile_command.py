@@ -56,6 +56,11 @@ def describe(profile: TuningProfile) -> str:
         name = f"{kernel.op} {kernel.format} {kernel.n}x{kernel.k} b{kernel.batch}"
         share = "" if kernel.ceiling_fraction is None else f", {kernel.ceiling_fraction:.1%} of the measured ceiling"
         lines.append(f"  {kernel.side:<7}{name:<32}{kernel.gb_per_s:>9.1f} GB/s{share}")
+    for tuned in profile.tuned:
+        name = f"{tuned.op} {tuned.format} {tuned.n}" + ("" if tuned.k is None else f"x{tuned.k} b{tuned.batch}")
+        config = " ".join(f"{field}={value}" for field, value in tuned.config.items())
+        found = "keep the default" if tuned.keep_default else f"{config}: {tuned.speedup:.3f}x the default"
+        lines.append(f"  {tuned.side:<7}{name:<32}{found}")
     for collective in profile.collectives:
         lines.append(f"  {collective.op}, {collective.world_size} ranks, {collective.transport}")
         for piece in collective.fit:

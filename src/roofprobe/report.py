@@ -110,7 +110,8 @@ def highlights(run: Run) -> list[Highlight]:
             found.append(Highlight(f"{side} memory read", units.rate(read.gb_per_s), detail))
         kernels: dict[tuple[str, str, str | None], list[float]] = {}
         for m in panel.rows:
-            if m.probe != "memory" and m.residency == "cold" and not m.invalid and m.ceiling_fraction is not None:
+            ours = m.probe != "memory" and not m.is_baseline and not m.invalid
+            if ours and m.residency == "cold" and m.ceiling_fraction is not None:
                 kernels.setdefault((m.op, m.format, m.reference), []).append(m.ceiling_fraction)
         for (op, format_, reference), shares in kernels.items():
             low, high = units.percent(min(shares)), units.percent(max(shares))

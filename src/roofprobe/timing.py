@@ -152,30 +152,32 @@ class HostStopwatch:
     A launch shorter than `min_seconds` is repeated until a sample is that long, so that the clock's and the thread
     pool's own cost (50 to 150 us a launch on a shared 2-CPU machine) stays near 1 % of it. The cases are kernels that
     keep every CPU busy that the process may use; a sample in which they had less than 90 % of those CPUs' time was
-    shared with other work.
+    shared with other work. `cpus`: how many the case keeps busy, where it is not all of them.
     """
 
     clock = "perf-counter"
 
-    def __init__(self, min_seconds: float = 0.01) -> None:
+    def __init__(self, min_seconds: float = 0.01, cpus: int | None = None) -> None:
         self._min_seconds = min_seconds
+        self.cpus = cpus
 
     def prepare(self, launch: Launch) -> PreparedCase:
         launch(0)
         start = time.perf_counter()
         launch(1)
         once = time.perf_counter() - start
-        return _HostCase(launch, max(1, round(self._min_seconds / max(once, 1e-7))))
+        return _HostCase(launch, max(1, round(self._min_seconds / max(once, 1e-7))), self.cpus)
 
 
 class _HostCase:
-    def __init__(self, launch: Launch, launches_per_sample: int) -> None:
+    def __init__(self, launch: Launch, launches_per_sample: int, cpus: int | None) -> None:
         self.launches_per_sample = launches_per_sample
         self._launch = launch
+        self._cpus = cpus
         self._count = 2
 
     def sample(self) -> Sample:
-        cpus = len(os.sched_getaffinity(0))
+        cpus = self._cpus or len(os.sched_getaffinity(0))
         busy = time.process_time()
         start = time.perf_counter()
         for _ in range(self.launches_per_sample):

@@ -10,7 +10,8 @@ inconclusive: run it again on a quieter machine.
 
 Dequantization is compared with C's copy by all bytes that each moves, and with C's write by the bytes written. Of its
 bytes 78 % are written, of a copy's 50 %, so where writing is the bottleneck C's own write sets what the first of these
-can be: then the limit is out of reach and only the second is judged. GEMV is compared with C's read, without a limit.
+can be: then the limit is out of reach and only the second is judged. The other formats' dequantization, beside C's
+copy, and GEMV, beside C's read, have no limit: decoding binds them.
 """
 
 from collections.abc import Callable
@@ -151,6 +152,16 @@ def case(request: pytest.FixtureRequest, c_library: ctypes.CDLL, arrays: list[to
     def gemv_nvfp4() -> torch.Tensor:
         return gemv_host.gemv_nvfp4(codes, scales, 0.0123, False, x, y)
 
+    mx_scales = scales.view(-1)[: half.numel() // 32].view(-1, K // 32)
+    values, one = b.view(torch.uint8).view(-1, K), torch.ones(())
+    y8 = torch.empty(1, values.shape[0])
+
+    def dequantize_mxfp4() -> torch.Tensor:
+        return dequant_host.dequantize_mxfp4(codes, mx_scales, half)
+
+    def dequantize_fp8() -> torch.Tensor:
+        return dequant_host.dequantize_fp8(values[:rows], one, half)
+
     weights = half.numel()
     return {
         "copy": Case(copy, 2 * n_bytes, c_copy, 2 * n_bytes, 0.95, same_as_c(copy, c_copy)),
@@ -160,11 +171,18 @@ def case(request: pytest.FixtureRequest, c_library: ctypes.CDLL, arrays: list[to
         "dequant nvfp4": Case(dequantize, 2.5625 * weights, c_copy, 2 * n_bytes, 0.85, reach=reach),
         "dequant writes": Case(dequantize, 2 * weights, c_write, n_bytes, 0.95),
         "gemv bf16": Case(lambda: gemv_host.gemv_bf16(weight, x, y), n_bytes, c_read, n_bytes, None),
+        "dequant mxfp4": Case(dequantize_mxfp4, 2.53125 * weights, c_copy, 2 * n_bytes, None),
+        "dequant fp8": Case(dequantize_fp8, 3 * weights, c_copy, 2 * n_bytes, None),
+        "gemv fp8": Case(lambda: gemv_host.gemv_fp8(values, one, x, y8), n_bytes, c_read, n_bytes, None),
+        "gemv mxfp4": Case(
+            lambda: gemv_host.gemv_mxfp4(codes, mx_scales, x, y), 0.53125 * weights, c_read, n_bytes, None
+        ),
         "gemv nvfp4": Case(gemv_nvfp4, 0.5625 * weights, c_read, n_bytes, None),
     }[request.param]
 
 
-NAMES = ["copy", "write", "triad", "read", "dequant nvfp4", "dequant writes", "gemv bf16", "gemv nvfp4"]
+NAMES = ["copy", "write", "triad", "read", "dequant nvfp4", "dequant writes", "dequant mxfp4", "dequant fp8"]
+NAMES += ["gemv bf16", "gemv fp8", "gemv nvfp4", "gemv mxfp4"]
 
 
 @pytest.mark.parametrize("case", NAMES, indirect=True)
