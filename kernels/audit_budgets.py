@@ -49,7 +49,7 @@ BUDGETS = {
     ("mxfp4", "e4m3", 90): Budget(5.6, 2.3, 3.4),
 }
 TARGETS = {("nvfp4", 121): 4.5, ("nvfp4", 90): 5.0, ("bf16", 121): 1.0}
-"""What the leanest GEMV of a format should come to at batch 1, over every mode and configuration; a miss is reported."""
+"""What the leanest GEMV of a format should come to at batch 1, in any mode and configuration; a miss is reported."""
 
 
 def budget(weight_format: str, mode: str, cc: int, batch: int, row_groups: int) -> float | None:
