@@ -17,6 +17,7 @@ from roofprobe.alpha_beta import Segment
 from roofprobe.errors import BadInput
 from roofprobe.files import write_whole
 from roofprobe.measurement import CollectiveMeasurement, Environment, Measurement, Run
+from roofprobe.nccl_tuning import NcclTuning
 from roofprobe.robust import median
 from roofprobe.tuned import ConfigFields, TunedKernel, nearest
 
@@ -26,6 +27,7 @@ Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Side = Literal["device", "host"]
 StreamOp = Literal["read", "copy", "write", "triad"]
+KernelOp = Literal["gemv", "grouped_gemv", "dequant"]
 
 
 class CeilingFigure(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,13 +45,18 @@ class CeilingFigure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KernelFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """One kernel at one shape, y[N] = W[N, K] x[K] for a GEMV, [N, K] for a dequantization."""
+    """One kernel at one shape, y[N] = W[N, K] x[K] for a GEMV, [N, K] for a dequantization.
 
-    op: Literal["gemv", "dequant"]
+    A grouped GEMV's shape is one expert's; each of `batch` tokens takes `top_k` of the layer's `experts`.
+    """
+
+    op: KernelOp
     format: str
     n: Count
     k: Count
     batch: Count
+    experts: Count | None = None
+    top_k: Count | None = None
     side: Side
     backend: str
     config: dict[str, Any]
@@ -101,6 +108,8 @@ class TuningProfile(msgspec.Struct, frozen=True, kw_only=True):
     collectives: tuple[CollectiveResult, ...]
     tuned: tuple[TunedKernel, ...] = ()
     """What `roofprobe tune` found; a profile without it is as valid."""
+    nccl: tuple[NcclTuning, ...] = ()
+    """What `roofprobe tune --nccl` found, one entry a world size and transport."""
 
     def kernel_config(
         self,
@@ -114,7 +123,8 @@ class TuningProfile(msgspec.Struct, frozen=True, kw_only=True):
     ) -> ConfigFields | None:
         """What to pass as a kernel's ``config`` for W[N, K]: ``gemv(w, x, config=profile.kernel_config(...))``.
 
-        op: ``gemv``, ``dequant`` (``batch`` 1), ``read``, ``copy``, ``write`` or ``triad`` (``format`` float32, no k).
+        op: ``gemv``, ``grouped_gemv`` (one expert's n and k, ``batch`` tokens), ``dequant`` (``batch`` 1), ``read``,
+        ``copy``, ``write`` or ``triad`` (``format`` float32, no k).
         None, which means the kernel's own default, where nothing was tuned or the default was not clearly beaten. A
         shape that was not tuned takes the nearest one's, by the rule of `roofprobe.tuned`. Plain data: the kernel
         makes its dataclass of it, and raises ValueError for a field or value that it does not know.
@@ -212,11 +222,13 @@ def _ceiling(m: Measurement) -> CeilingFigure:
 def _kernel(m: Measurement) -> KernelFigure:
     assert m.k is not None
     return KernelFigure(
-        op=msgspec.convert(m.op, Literal["gemv", "dequant"]),
+        op=msgspec.convert(m.op, KernelOp),
         format=m.format,
         n=m.n,
         k=m.k,
         batch=m.batch or 1,
+        experts=m.experts,
+        top_k=m.top_k,
         side=m.side,
         backend=m.backend,
         config=m.config,

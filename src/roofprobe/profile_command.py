@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
-from roofprobe.arguments import parser
-from roofprobe.errors import OK, run_command
+from roofprobe.arguments import parser, positive_int
+from roofprobe.errors import OK, BadInput, CannotMeasure, run_command
 from roofprobe.files import write_whole
+from roofprobe.nccl_exports import environment_file, tuner_rules, why_no_rules
 from roofprobe.profile import TuningProfile, json_schema
 
 
@@ -19,28 +21,60 @@ def main(argv: list[str] | None = None) -> int:
         action = actions.add_parser(name, help=text, allow_abbrev=False)
         action.add_argument("path", type=Path, help="profile.json, or the run folder that holds it")
     export = actions.add_parser("export", help="write it in another program's form", allow_abbrev=False)
-    export.add_argument("format", choices=["schema"], help="schema: the JSON Schema of profile.json; needs no profile")
-    export.add_argument("-o", "--output", type=Path, help="a file to write instead of stdout")
+    export.add_argument(
+        "format",
+        choices=["schema", "nccl-env", "nccl-tuner"],
+        metavar="FORMAT",
+        help="schema: the JSON Schema of profile.json, needs no PATH; nccl-env: variables for sh to source;"
+        " nccl-tuner: rules for NCCL's example tuner plugin (NCCL_TUNER_CONFIG_FILE)",
+    )
+    export.add_argument("path", type=Path, nargs="?", help="profile.json, or the run folder that holds it")
+    export.add_argument("-o", "--output", type=Path, metavar="FILE", help="a file to write instead of stdout")
+    export.add_argument(
+        "--ranks", type=positive_int, metavar="N", help="nccl-*: the world size, where several were tuned"
+    )
     arguments = top.parse_args(argv)
 
     def command() -> int:
         if arguments.action == "export":
-            return _export(arguments.output)
-        path = arguments.path / "profile.json" if arguments.path.is_dir() else arguments.path
-        profile = TuningProfile.load(path)
+            return _export(arguments)
+        path, profile = _load(arguments.path)
         print(f"{path}: a valid profile" if arguments.action == "validate" else describe(profile))
         return OK
 
     return run_command(command, "roofprobe profile")
 
 
-def _export(output: Path | None) -> int:
+def _load(path: Path) -> tuple[Path, TuningProfile]:
+    path = path / "profile.json" if path.is_dir() else path
+    return path, TuningProfile.load(path)
+
+
+def _export(arguments: argparse.Namespace) -> int:
     text = json.dumps(json_schema(), indent=2) + "\n"
-    if output is None:
+    if arguments.format != "schema":
+        if arguments.path is None:
+            raise BadInput(f"{arguments.format} needs a profile: roofprobe profile export {arguments.format} PATH")
+        text = _nccl_export(arguments.format, *_load(arguments.path), arguments.ranks)
+    if arguments.output is None:
         print(text, end="")
     else:
-        write_whole(output, text)
+        write_whole(arguments.output, text)
     return OK
+
+
+def _nccl_export(form: str, path: Path, profile: TuningProfile, ranks: int | None) -> str:
+    found = [t for t in profile.nccl if ranks in (None, t.world_size)]
+    if not found:
+        what = "NCCL settings" if ranks is None else f"NCCL settings for {ranks} ranks"
+        raise CannotMeasure(f"{path} holds no {what}; measure them with `roofprobe tune --nccl --profile {path}`")
+    if len(found) > 1:
+        known = ", ".join(f"{t.world_size} ranks over {t.transport}" for t in found)
+        raise BadInput(f"{path} holds several: {known}; choose with --ranks, or keep a profile for each")
+    text = environment_file(found[0]) if form == "nccl-env" else tuner_rules(found[0])
+    if text is None:
+        raise CannotMeasure(f"no rules to write: {why_no_rules(found[0])}")
+    return text
 
 
 def describe(profile: TuningProfile) -> str:
@@ -61,6 +95,9 @@ def describe(profile: TuningProfile) -> str:
         config = " ".join(f"{field}={value}" for field, value in tuned.config.items())
         found = "keep the default" if tuned.keep_default else f"{config}: {tuned.speedup:.3f}x the default"
         lines.append(f"  {tuned.side:<7}{name:<32}{found}")
+    for nccl in profile.nccl:
+        found = "keep the defaults" if nccl.everywhere is None else str(nccl.everywhere)
+        lines.append(f"  NCCL, {nccl.world_size} ranks, {nccl.transport}: {found}")
     for collective in profile.collectives:
         lines.append(f"  {collective.op}, {collective.world_size} ranks, {collective.transport}")
         for piece in collective.fit:
