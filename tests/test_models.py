@@ -16,6 +16,7 @@ def shapes(name: str, tp: int) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize("model", models(), ids=lambda model: model.name)
 def test_shapes_add_up_to_the_published_parameters(model: Model) -> None:
+    assert model.published is not None
     assert model.total_params / BILLION == pytest.approx(model.published.total_params_billion, rel=5e-3)
 
 

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 import tomllib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +25,8 @@ from roofprobe.errors import BadInput
 MODEL_FOLDER = Path(__file__).parent / "data" / "models"
 
 Count = Annotated[int, Meta(ge=1)]
+ShippedFormat = Literal["fp8", "nvfp4", "mxfp4"]
+Part = Literal["attention", "dense", "expert", "shared_expert", "router", "lm_head", "embedding"]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,21 +45,26 @@ class Architecture(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Attention(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Softmax attention with grouped key/value heads; `output_gate` doubles the query projection."""
+    """Softmax attention with grouped key/value heads; `output_gate` doubles the query projection.
+
+    Of the layers, `sliding_layers` look back over `window` tokens at most, which are all that they keep.
+    """
 
     layers: Count
     heads: Count
     kv_heads: Count
     head_dim: Count
     output_gate: bool = False
+    sliding_layers: Annotated[int, Meta(ge=0)] = 0
+    window: Count | None = None
 
 
 class LatentAttention(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """DeepSeek's multi-head latent attention."""
+    """DeepSeek's multi-head latent attention; without a rank of their own the queries come from one projection."""
 
     layers: Count
     heads: Count
-    q_rank: Count
+    q_rank: Count | None
     kv_rank: Count
     nope_head_dim: Count
     rope_head_dim: Count
@@ -91,6 +98,12 @@ class Experts(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shared_intermediate: Count | None = None
 
 
+class Shipped(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Formats of the parts that are not BF16 in what the makers ship."""
+
+    parts: dict[Part, ShippedFormat]
+
+
 class Published(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the makers say, rounded as they round it: a check on the shapes, never their source."""
 
@@ -110,7 +123,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     linear_attention: LinearAttention | None = None
     dense: Dense | None = None
     experts: Experts | None = None
-    published: Published
+    shipped: Shipped | None = None
+    """None where all of it is BF16."""
+    published: Published | None = None
+    """None for a model that was read from its own configuration."""
 
     @property
     def total_params(self) -> int:
@@ -123,11 +139,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Projection:
     """W[N, K] as one rank holds it.
 
-    layers: how many layers have it. held: how many of this shape each of those layers holds; read: how many of them
-    one token reads (the experts that it is sent to).
+    part: what it belongs to, as checkpoints choose formats. layers: how many layers have it. held: how many of this
+    shape each of those layers holds; read: how many of them one token reads (the experts that it is sent to).
     """
 
     name: str
+    part: Part
     n: int
     k: int
     layers: int
@@ -155,34 +172,38 @@ def _projections(model: Model, tp: int) -> Iterator[Projection]:
         kv_heads = 1 if a.kv_heads < tp else split("key/value heads", a.kv_heads)
         heads = split("attention heads", a.heads)
         rows = (heads * (2 if a.output_gate else 1) + 2 * kv_heads) * a.head_dim
-        yield Projection("qkv", rows, width, a.layers)
-        yield Projection("o", width, heads * a.head_dim, a.layers)
+        yield Projection("qkv", "attention", rows, width, a.layers)
+        yield Projection("o", "attention", width, heads * a.head_dim, a.layers)
     if m := model.latent_attention:
         heads = split("attention heads", m.heads)
-        yield Projection("q_a", m.q_rank, width, m.layers)
-        yield Projection("q_b", heads * (m.nope_head_dim + m.rope_head_dim), m.q_rank, m.layers)
-        yield Projection("kv_a", m.kv_rank + m.rope_head_dim, width, m.layers)
-        yield Projection("kv_b", heads * (m.nope_head_dim + m.v_head_dim), m.kv_rank, m.layers)
-        yield Projection("o", width, heads * m.v_head_dim, m.layers)
+        queries = heads * (m.nope_head_dim + m.rope_head_dim)
+        if m.q_rank is None:
+            yield Projection("q", "attention", queries, width, m.layers)
+        else:
+            yield Projection("q_a", "attention", m.q_rank, width, m.layers)
+            yield Projection("q_b", "attention", queries, m.q_rank, m.layers)
+        yield Projection("kv_a", "attention", m.kv_rank + m.rope_head_dim, width, m.layers)
+        yield Projection("kv_b", "attention", heads * (m.nope_head_dim + m.v_head_dim), m.kv_rank, m.layers)
+        yield Projection("o", "attention", width, heads * m.v_head_dim, m.layers)
     if g := model.linear_attention:
         k_heads, v_heads = split("linear attention key heads", g.k_heads), split("value heads", g.v_heads)
-        yield Projection("linear_qkvz", 2 * (k_heads + v_heads) * g.head_dim, width, g.layers)
-        yield Projection("linear_ba", 2 * v_heads, width, g.layers)
-        yield Projection("linear_out", width, v_heads * g.head_dim, g.layers)
+        yield Projection("linear_qkvz", "attention", 2 * (k_heads + v_heads) * g.head_dim, width, g.layers)
+        yield Projection("linear_ba", "attention", 2 * v_heads, width, g.layers)
+        yield Projection("linear_out", "attention", width, v_heads * g.head_dim, g.layers)
     if d := model.dense:
         inner = split("columns between the dense layers' projections", d.intermediate)
-        yield Projection("gate_up", 2 * inner, width, d.layers)
-        yield Projection("down", width, inner, d.layers)
+        yield Projection("gate_up", "dense", 2 * inner, width, d.layers)
+        yield Projection("down", "dense", width, inner, d.layers)
     if e := model.experts:
         inner = split("columns between the experts' projections", e.intermediate)
-        yield Projection("router", e.count, width, e.layers)
-        yield Projection("expert_gate_up", 2 * inner, width, e.layers, held=e.count, read=e.top_k)
-        yield Projection("expert_down", width, inner, e.layers, held=e.count, read=e.top_k)
+        yield Projection("router", "router", e.count, width, e.layers)
+        yield Projection("expert_gate_up", "expert", 2 * inner, width, e.layers, held=e.count, read=e.top_k)
+        yield Projection("expert_down", "expert", width, inner, e.layers, held=e.count, read=e.top_k)
         if e.shared:
             inner = split("columns between the shared experts' projections", e.shared_intermediate or e.intermediate)
-            yield Projection("shared_gate_up", 2 * inner, width, e.layers, held=e.shared, read=e.shared)
-            yield Projection("shared_down", width, inner, e.layers, held=e.shared, read=e.shared)
-    yield Projection("lm_head", split("rows of the lm_head", model.architecture.vocab), width, 1)
+            for name, n, k in (("shared_gate_up", 2 * inner, width), ("shared_down", width, inner)):
+                yield Projection(name, "shared_expert", n, k, e.layers, held=e.shared, read=e.shared)
+    yield Projection("lm_head", "lm_head", split("rows of the lm_head", model.architecture.vocab), width, 1)
 
 
 def load_model(path: Path) -> Model:
