@@ -15,10 +15,12 @@ from roofprobe.kernels.audit_model import (
     SCALE_BYTES_PER_WEIGHT_BYTE,
     Scenario,
     arguments,
+    code_bits,
     constant_bank,
     is_gemv,
     rows_aligned,
     scenario,
+    sixteen_bit_results,
     turn_bytes,
     weight_format,
 )
@@ -37,6 +39,7 @@ class Row:
 
     instructions_per_byte: lane-instructions a byte of weight in the hot loop, limited by `budget`; None where the
     kernel has no weight or its rows are not aligned. loads: global loads by width, of the loop where there is one.
+    ragged: no 128-bit load fits the weight's rows, since they do not all start on 16 bytes.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Row:
     spilled: int
     shared: int
     loads: str
+    ragged: bool
     instructions_per_byte: float | None
     budget: float | None
     findings: tuple[str, ...]
@@ -84,7 +88,9 @@ def audit(compiled: Compiled) -> Row:
                 limit = budget_of(case, cc)
                 findings += budget_findings(rate, limit)
         else:
-            findings += width_findings(traces[0], names)
+            findings += width_findings(case, traces[0], names)
+            if sixteen_bit_results(case) and (used := uses(code, SHARED_MEMORY)):
+                findings.append(f"dequantizes through {', '.join(used)}")
     widths = Counter(i.access_bits for i in body if i.name == "LDG")
     return Row(
         name=case.name,
@@ -97,6 +103,7 @@ def audit(compiled: Compiled) -> Row:
         spilled=compiled.spilled,
         shared=compiled.shared,
         loads=" ".join(f"{count}x{bits}" for bits, count in sorted(widths.items(), reverse=True)),
+        ragged=is_gemv(case) and not rows_aligned(case),
         instructions_per_byte=None if rate is None else round(rate, 2),
         budget=None if limit is None else round(limit, 2),
         findings=tuple(findings),
@@ -196,21 +203,24 @@ def budget_findings(rate: float | None, limit: float | None) -> list[str]:
     return []
 
 
-def width_findings(trace: Iterable[Access], names: Mapping[int, str]) -> list[str]:
-    """Kernels without a weight move whole arrays: stores, and loads where nothing is stored at that size, are 128-bit.
+def width_findings(case: Case, trace: Iterable[Access], names: Mapping[int, str]) -> list[str]:
+    """Kernels without a GEMV's loop move whole arrays by 128 bits, but for scales and the sums of a read.
 
-    Dequantization loads 4 bytes a lane, since 16 become of them: there the stores are the wide side.
+    Dequantization loads the codes of one 128-bit store of 16-bit results at once (`code_bits`): its stores are the wide
+    side, and a lane with 128 bits of codes would have to hand results to its neighbours through shared memory.
     """
     by_tensor: dict[str, set[int]] = {}
     for access in trace:
         if access.address is not None:
             by_tensor.setdefault(names.get(_base(access.address), ""), set()).add(access.instruction.access_bits)
-    small = {"scales", "scale", "codes"} | ({"out"} if "source" in by_tensor else set())
-    return [
-        f"{name}: accesses of {', '.join(map(str, sorted(widths - set(WIDE))))} bits, not 128 or 256"
-        for name, widths in by_tensor.items()
-        if name not in small and widths - set(WIDE)
-    ]
+    small = {"scales", "scale"} | ({"out"} if "source" in by_tensor else set())
+    findings = []
+    for name, widths in by_tensor.items():
+        allowed = (*WIDE, code_bits(weight_format(case))) if name == "codes" else WIDE
+        if name not in small and (narrow := sorted(widths - set(allowed))):
+            found, wanted = (", ".join(map(str, bits)) for bits in (narrow, sorted(allowed)))
+            findings.append(f"{name}: accesses of {found} bits, not of {wanted}")
+    return findings
 
 
 def _base(address: int) -> int:

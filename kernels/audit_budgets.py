@@ -8,9 +8,7 @@ GB10, 7 on an H200. The budgets are tighter: what the code was seen to need with
 from dataclasses import dataclass
 
 from roofprobe.kernels.compile_only import Case
-
-REGISTERS = 65536
-"""32-bit registers of a multiprocessor, of every compute capability here."""
+from roofprobe.kernels.gemv_triton import lane_registers
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,12 @@ BUDGETS = {
     ("nvfp4", "bits", 90): Budget(8.6, 2.3, 3.4),
     ("nvfp4", "fhfma", 121): Budget(1.8, 2.3, 1.2),
     ("nvfp4", "e4m3", 90): Budget(5.6, 2.3, 3.4),
+    ("nvfp4", "mma", 90): Budget(4.0, 0.6, 4.0),
     ("mxfp4", "bits", 121): Budget(8.4, 2.3, 3.4),
     ("mxfp4", "bits", 90): Budget(8.6, 2.3, 3.4),
     ("mxfp4", "fhfma", 121): Budget(1.8, 2.3, 1.2),
     ("mxfp4", "e4m3", 90): Budget(5.6, 2.3, 3.4),
+    ("mxfp4", "mma", 90): Budget(4.2, 0.6, 4.0),
 }
 TARGETS = {("nvfp4", 121): 4.5, ("nvfp4", 90): 5.0, ("bf16", 121): 1.0}
 """What the leanest GEMV of a format should come to at batch 1, in any mode and configuration; a miss is reported."""
@@ -58,18 +58,11 @@ def budget(weight_format: str, mode: str, cc: int, batch: int, row_groups: int) 
     return None if stated is None else stated.limit(batch, row_groups)
 
 
-def resident_warps(case: Case) -> int:
-    """Warps a multiprocessor that a configuration counts on to keep the memory busy: registers must leave them room.
+def register_limit(case: Case) -> int:
+    """Registers a thread that leave room for the warps that a configuration counts on to keep the memory busy.
 
-    GEMV: 16, the four programs of four warps that `default_config` sizes grids for; 8 above two vectors, where
-    decoding, not memory, binds. Other kernels: 32, eight programs of four.
+    GEMV: `lane_registers`. Other kernels: those with which 32 warps fit, eight programs of four.
     """
     if "GROUPS" not in case.constants:
-        return 32
-    return max(16 if case.constants["BATCH"] <= 2 else 8, case.warps)
-
-
-def register_limit(case: Case) -> int:
-    """Registers a thread with which `resident_warps` fit; the hardware hands them out by eights, 255 at most."""
-    programs = -(-resident_warps(case) // case.warps)
-    return min(255, REGISTERS // (programs * case.warps * 32) // 8 * 8)
+        return 64
+    return lane_registers(case.warps, int(case.constants["GROUPS"]), int(case.constants["BATCH"]))

@@ -17,7 +17,7 @@ from triton.errors import TritonError
 from roofprobe.arguments import parser
 from roofprobe.kernels.audit import Row, audit
 from roofprobe.kernels.audit_page import page, table, targets
-from roofprobe.kernels.audit_selection import case_key, selection, subset
+from roofprobe.kernels.audit_selection import case_key, everything, selection, subset
 from roofprobe.kernels.compile_only import KNOWN_CC, Case, compile_case
 from roofprobe.kernels.gemv_kernel import gemv_kernel
 
@@ -29,7 +29,7 @@ OK, FOUND, BAD_FLAGS = 0, 1, 2
 @cache
 def cases(which: str, cc: int) -> tuple[Case, ...]:
     """`all`, `subset` or the `selection` between them."""
-    return tuple(subset(cc) if which == "subset" else selection(cc, every=which == "all"))
+    return tuple({"all": everything, "selection": selection, "subset": subset}[which](cc))
 
 
 def audit_one(which: str, index: int, cc: int, keep: Path | None) -> Row | str:

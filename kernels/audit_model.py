@@ -53,6 +53,16 @@ def is_gemv(case: Case) -> bool:
     return "GROUPS" in case.constants
 
 
+def sixteen_bit_results(case: Case) -> bool:
+    """Whether the case is a dequantization to bfloat16 or float16."""
+    return "codes" in case.signature and case.signature["out"] != "*fp32"
+
+
+def code_bits(weight_format: str) -> int:
+    """Bits of codes that become eight weights: one 128-bit store of 16-bit results."""
+    return 64 if weight_format == "fp8" else 32
+
+
 def rows_aligned(case: Case) -> bool:
     """Whether every row of the weight starts on 16 bytes, so that 128-bit loads are possible at all."""
     return int(case.constants["ALIGN"]) * word_bytes(case) >= 16
@@ -72,7 +82,7 @@ def turn_bytes(case: Case) -> int:
 
 def scenario(case: Case) -> Scenario:
     """The far end of a launch that fits the case. Raises KeyError for a kernel that has no model here."""
-    makers = {"gemv_kernel": _gemv, "transfer_kernel": _transfer, "read_kernel": _read}
+    makers = {"gemv_kernel": _gemv, "gemv_mma_kernel": _gemv, "transfer_kernel": _transfer, "read_kernel": _read}
     makers |= {"grouped_gemv_kernel": _grouped_gemv, "dequantize_kernel": _dequantize}
     return makers[case.kernel.__name__](case)
 

@@ -1,20 +1,25 @@
 """Which kernels the audit looks at: everything that ships and a stated part of the tuning space.
 
-For a compute capability: `compile_only.all_cases()` as far as its decode modes exist there; every format and scale
-layout in the GPU's own decode mode at batch 1, 4 and 16; the grouped GEMV of each; and for each format at batch 1 every
-configuration that `default_config` gives for the catalogue's projections on GB10 and H200, and a few around them.
+For a compute capability: `compile_only.all_cases()` as far as its decode modes exist there; each format's
+dequantization in the GPU's own decode mode; every format and scale layout's GEMV in it at batch 1, 4 and 16; the
+grouped GEMV of each; and for each format at batch 1 every configuration that `default_config` gives for the catalogue's
+projections on GB10 and H200, and a few around them.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import product
 
+import torch
 import triton
 
-from roofprobe.kernels.audit_model import word_bytes
-from roofprobe.kernels.compile_only import Case, all_cases, gemv_case
+from roofprobe.kernels.compile_only import Case, all_cases, dequant_case, gemv_case, stream_case
 from roofprobe.kernels.decode import decode_mode
-from roofprobe.kernels.gemv_triton import GemvConfig, default_config
+from roofprobe.kernels.dequant_triton import DequantConfig
+from roofprobe.kernels.formats import FORMAT_NAMES
+from roofprobe.kernels.gemv_triton import GemvConfig, default_config, gemv_mode, stated_registers
 from roofprobe.kernels.grouped_gemv_triton import grouped_gemv_kernel
-from roofprobe.kernels.search import gemv_space
+from roofprobe.kernels.search import STREAMS, dequant_space, gemv_space, stream_space
 
 LAYOUTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("bf16", ()),
@@ -47,7 +52,7 @@ def capability(cc: int) -> tuple[int, int]:
 
 def exists(case: Case, cc: int) -> bool:
     """Whether the case's decode mode compiles for the compute capability."""
-    lowest = {"bits": 0, "e4m3": 89, "cvt": 100, "fhfma": 100}
+    lowest = {"bits": 0, "e4m3": 89, "mma": 89, "cvt": 100, "fhfma": 100}
     return cc >= lowest[str(case.constants.get("MODE", "bits"))]
 
 
@@ -58,20 +63,12 @@ def with_config(case: Case, config: GemvConfig) -> Case:
         "GROUPS": config.row_groups,
         "LANE_ROWS": config.lane_rows,
         "TILE": tile,
-        "STAGES": config.stages,
         "WHOLE_TILES": K // int(case.constants["PER_WORD"]) % tile == 0,
     }
-    turn = config.row_groups * 4 * word_bytes(case)
-    return replace(case, constants=constants, warps=config.warps, weight_bytes=turn)
-
-
-def configs(weight_format: str, mode: str, every: bool) -> list[GemvConfig]:
-    """What `default_config` gives and its neighbours, or the whole search space."""
-    if every:
-        return [
-            c for m in MULTIPROCESSORS for c in gemv_space(weight_format, ROWS[-1], K, 1, m, mode) if c.decode == mode
-        ]
-    return [*(default_config(n, 1, m) for n in ROWS for m in MULTIPROCESSORS), *NEIGHBOURS]
+    if "STAGES" in constants:
+        constants["STAGES"] = config.stages
+    registers = stated_registers(str(constants["FORMAT"]), config, int(constants["BATCH"]))
+    return replace(case, constants=constants, warps=config.warps, registers=registers)
 
 
 def grouped(case: Case) -> Case:
@@ -80,16 +77,40 @@ def grouped(case: Case) -> Case:
     return replace(case, name=f"grouped_{case.name}", kernel=grouped_gemv_kernel, signature=signature)
 
 
-def selection(cc: int, every: bool = False) -> list[Case]:
-    """The cases for a compute capability, each once; `every` takes the whole tuning space."""
+def selection(cc: int) -> list[Case]:
+    """The cases for a compute capability, each once."""
     mode = decode_mode(capability(cc), triton.__version__)
     cases = [case for case in all_cases() if exists(case, cc)]
+    cases += [dequant_case(name, torch.bfloat16, config=DequantConfig(decode=mode)) for name in FORMAT_NAMES[1:]]
     for weight_format, how in LAYOUTS:
-        shipped = [gemv_case(weight_format, batch, decode=mode, how=how) for batch in BATCHES]
-        cases += [*shipped, grouped(shipped[0])]
+        cases.append(grouped(gemv_case(weight_format, 1, decode=mode, how=how)))
         if not how:
             cases.append(grouped(gemv_case(weight_format, 1)))
-            cases += [with_config(shipped[0], config) for config in configs(weight_format, mode, every)]
+        for used in dict.fromkeys((gemv_mode(weight_format, K, torch.bfloat16, mode), mode)):
+            shipped = [gemv_case(weight_format, batch, decode=used, how=how) for batch in BATCHES]
+            cases += shipped
+            configs = [*(default_config(n, 1, m, used) for n in ROWS for m in MULTIPROCESSORS), *NEIGHBOURS]
+            cases += [with_config(shipped[0], config) for config in ([] if how else configs)]
+    return _once(cases)
+
+
+def everything(cc: int) -> list[Case]:
+    """The selection, and what `search` offers for streams and for a tall weight of each format at batch 1, 4 and 16."""
+    mode = decode_mode(capability(cc), triton.__version__)
+    cases = selection(cc)
+    for multiprocessors in MULTIPROCESSORS:
+        for weight_format, batch in product(FORMAT_NAMES, BATCHES):
+            for config in gemv_space(weight_format, ROWS[-1], K, batch, multiprocessors, mode):
+                cases.append(with_config(gemv_case(weight_format, batch, decode=config.decode), config))
+        for weight_format in FORMAT_NAMES[1:]:
+            space = dequant_space(ROWS[-1], K, multiprocessors, mode)
+            cases += [dequant_case(weight_format, torch.bfloat16, config=config) for config in space]
+        for op in STREAMS:
+            cases += [stream_case(op, config) for config in stream_space(op, 1 << 28, multiprocessors)]
+    return _once(cases)
+
+
+def _once(cases: Iterable[Case]) -> list[Case]:
     unique: dict[str, Case] = {}
     for case in cases:
         unique.setdefault(case_key(case), case)
@@ -111,7 +132,9 @@ def configuration(case: Case) -> str:
     text = f"{mode}w{case.warps}"
     if "GROUPS" in constants:
         segment = 512 * case.warps // int(constants["LANE_ROWS"])
-        text += f"g{constants['GROUPS']}t{segment}" + (f"s{constants['STAGES']}" if constants["STAGES"] > 1 else "")
+        text += f"g{constants['GROUPS']}t{segment}" + (
+            f"s{constants['STAGES']}" if constants.get("STAGES", 1) > 1 else ""
+        )
         return text
     return text + (f"n{constants['WORDS']}" if "WORDS" in constants else f"n{constants['BLOCK'] // (128 * case.warps)}")
 

@@ -1,23 +1,15 @@
-"""Compiles every Triton kernel for a GPU that need not be there, disassembles it, and says what came out.
+"""The kernels that ship as cases to compile, and how one is compiled for a GPU that need not be there.
 
-    python -m roofprobe.kernels.compile_only --cc 90 --cc 121
-
-One line a kernel: registers, spilled bytes, shared bytes, the hot loop's global loads by width and, for GEMV, its
-instructions a byte of weight and lane. Status 1 if a kernel does not compile, has an empty disassembly, spills or
-flushes subnormals, or if a GEMV has narrower than 128-bit weight loads, shared memory or barriers in its hot loop. It
-needs a process without TRITON_INTERPRET=1, since that makes Triton leave kernels uncompiled.
-
-Seen with Triton 3.7.1 and 3.9: all well. Triton 3.6 compiles everything, but its nvdisasm can't read
-cc 121, its layouts put shared memory into NVFP4's GEMV loop (seen on cc 90), and batch 16 spills.
+It needs a process without TRITON_INTERPRET=1, since that makes Triton leave kernels uncompiled. Triton 3.6 compiles
+every case, but its nvdisasm can't read cc 121, its layouts put shared memory into NVFP4's GEMV loop (seen on cc 90),
+and batch 16 spills.
 """
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 import re
 import subprocess
-import sys
 import tempfile
 from typing import Any
 
@@ -25,14 +17,13 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from triton.errors import TritonError
+from triton.experimental.gluon._runtime import GluonASTSource
 from triton.runtime import JITFunction
 
-from roofprobe.arguments import parser
-from roofprobe.kernels import dequant_triton, gemv_kernel, gemv_triton, stream_triton
-from roofprobe.kernels.decode import decode_mode
-from roofprobe.kernels.formats import FORMAT_NAMES
-from roofprobe.kernels.sass import LOCAL_MEMORY, SHARED_MEMORY, executed, global_loads, hot_loop, instructions, uses
+from roofprobe.kernels import dequant_triton, gemv_kernel, gemv_mma, gemv_triton, stream_triton
+from roofprobe.kernels.dequant_triton import DequantConfig
+from roofprobe.kernels.sass import instructions
+from roofprobe.kernels.stream_triton import StreamConfig
 
 GB10_MULTIPROCESSORS = 48
 KNOWN_CC = (80, 86, 89, 90, 100, 103, 120, 121)  # LLVM ends the process for one that it does not know
@@ -43,8 +34,7 @@ _ALIGNED = [["tt.divisibility", 16]]
 class Case:
     """A kernel with everything that its machine code depends on: argument types, constants and warps.
 
-    A pointer in `signature` is 16-byte aligned. weight_bytes is what a lane loads of the weight in one turn of the hot
-    loop, 0 where there is no weight.
+    A pointer in `signature` is 16-byte aligned. registers: the most a lane may take, where the launch says so.
     """
 
     name: str
@@ -52,7 +42,7 @@ class Case:
     signature: dict[str, str]
     constants: dict[str, Any]
     warps: int
-    weight_bytes: int = 0
+    registers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,13 +65,13 @@ def compile_case(case: Case, cc: int) -> Compiled:
         raise RuntimeError(f"{case.name}: TRITON_INTERPRET=1 leaves kernels uncompiled; unset it")
     signature = case.signature | dict.fromkeys(case.constants, "constexpr")
     names = case.kernel.arg_names
-    source = ASTSource(
+    source = (GluonASTSource if case.kernel.is_gluon() else ASTSource)(
         case.kernel,
         {name: signature[name] for name in names},
         {(names.index(name),): value for name, value in case.constants.items()},
         {(names.index(name),): _ALIGNED for name, kind in case.signature.items() if kind.startswith("*")},
     )
-    options = {"num_warps": case.warps, "enable_fp_fusion": False}
+    options = {"num_warps": case.warps, "enable_fp_fusion": False, "maxnreg": case.registers}
     compiled = triton.compile(source, target=GPUTarget("cuda", cc, 32), options=options)
     cubin = compiled.asm["cubin"]
     with tempfile.TemporaryDirectory() as folder:
@@ -98,15 +88,14 @@ def compile_case(case: Case, cc: int) -> Compiled:
     return Compiled(case, cc, cubin, compiled.asm["ptx"], sass, sizes["REG"], spilled, compiled.metadata.shared)
 
 
-def stream_cases() -> Iterator[Case]:
-    """The stream kernels with their default configuration, for tensors under 2^31 elements."""
-    config = stream_triton.StreamConfig()
-    for op, kind in (("fill", "*fp32"), ("write", "*i32"), ("copy", "*i32"), ("triad", "*fp32")):
-        signature = {"a": kind, "b": kind, "out": kind, "seed": "i32", "scalar": "fp32", "n": "i32"}
-        constants = {"OP": op, "BLOCK": config.block}
-        yield Case(op, stream_triton.transfer_kernel, signature, constants, config.warps)
-    signature = {"source": "*i32", "out": "*i32", "n": "i32"}
-    yield Case("read", stream_triton.read_kernel, signature, {"BLOCK": config.block}, config.warps)
+def stream_case(op: str, config: StreamConfig) -> Case:
+    """`fill` or a stream operation for tensors under 2^31 elements."""
+    if op == "read":
+        signature = {"source": "*i32", "out": "*i32", "n": "i32"}
+        return Case(op, stream_triton.read_kernel, signature, {"BLOCK": config.block}, config.warps)
+    kind = "*i32" if op in ("write", "copy") else "*fp32"
+    signature = {"a": kind, "b": kind, "out": kind, "seed": "i32", "scalar": "fp32", "n": "i32"}
+    return Case(op, stream_triton.transfer_kernel, signature, {"OP": op, "BLOCK": config.block}, config.warps)
 
 
 def dequant_cases() -> Iterator[Case]:
@@ -122,9 +111,11 @@ def dequant_cases() -> Iterator[Case]:
     yield dequant_case("fp8", bf16, "by_row")
 
 
-def dequant_case(weight_format: str, out_dtype: torch.dtype, *how: str, decode: str = "bits", k: int = 4096) -> Case:
-    """A dequantization as it is launched by default; `how` names flags of `dequant_triton.constants`."""
-    config = dequant_triton.DequantConfig(decode=decode)
+def dequant_case(
+    weight_format: str, out_dtype: torch.dtype, *how: str, config: DequantConfig | None = None, k: int = 4096
+) -> Case:
+    """A dequantization, by default as it is launched; `how` names flags of `dequant_triton.constants`."""
+    config = config or DequantConfig()
     constants = dequant_triton.constants(weight_format, k, out_dtype, config, **dict.fromkeys(how, True))
     word = {4: "*i32", 2: "*i16", 1: "*u8"}[constants["PER_WORD"] if weight_format == "fp8" else 4]
     signature = {
@@ -134,7 +125,8 @@ def dequant_case(weight_format: str, out_dtype: torch.dtype, *how: str, decode: 
         "out": "*fp32" if out_dtype == torch.float32 else "*i32",
         "words": "i32",
     }
-    name = "-".join(("dequant", weight_format, str(constants["dtype"]), *how, *([decode] if decode != "bits" else [])))
+    mode = [config.decode] if config.decode != "bits" else []
+    name = "-".join(("dequant", weight_format, str(constants["dtype"]), *how, *mode))
     return Case(name, dequant_triton.dequantize_kernel, signature, constants, config.warps)
 
 
@@ -150,20 +142,6 @@ def gemv_cases() -> Iterator[Case]:
         yield gemv_case(weight_format, 1, how=("swizzled",))
     for weight_format in ("bf16", "nvfp4"):
         yield gemv_case(weight_format, 16)
-
-
-def mode_cases(cc: int) -> Iterator[Case]:
-    """Every format in the decode mode that a GPU of this compute capability gets, where that is not "bits"."""
-    mode = decode_mode((cc // 10, cc % 10), triton.__version__)
-    if mode == "bits":
-        return
-    for weight_format in FORMAT_NAMES:
-        yield gemv_case(weight_format, 1, decode=mode)
-    for weight_format in ("nvfp4", "mxfp4"):
-        yield gemv_case(weight_format, 1, how=("swizzled",), decode=mode)
-    yield gemv_case("nvfp4", 16, decode=mode)
-    for weight_format in FORMAT_NAMES[1:]:
-        yield dequant_case(weight_format, torch.bfloat16, decode=mode)
 
 
 def gemv_case(
@@ -190,55 +168,16 @@ def gemv_case(
         "n": "i32",
         "aligned_words": "i32",
     }
-    weight_bytes = 16 * config.row_groups if constants["ALIGN"] * word_bytes == 16 else 0
+    registers = gemv_triton.stated_registers(weight_format, config, batch)
     name = "-".join(("gemv", weight_format, f"k{k}", f"batch{batch}", *how, *([decode] if decode != "bits" else [])))
-    return Case(name, gemv_kernel.gemv_kernel, signature, constants, config.warps, weight_bytes)
+    kernel = gemv_mma.gemv_mma_kernel if decode == "mma" else gemv_kernel.gemv_kernel
+    return Case(name, kernel, signature, constants, config.warps, registers)
 
 
 def all_cases() -> list[Case]:
     """Every kernel that ships, as it is launched by default with decode mode "bits", which every GPU has."""
-    return [*stream_cases(), *dequant_cases(), *gemv_cases()]
-
-
-def faults(compiled: Compiled) -> list[str]:
-    """What is wrong with the machine code, one sentence each; empty when it is as it should be."""
-    found, _ = instructions(compiled.sass)
-    problems = []
-    if compiled.spilled or uses(found, LOCAL_MEMORY):
-        problems.append(f"spills {compiled.spilled} bytes")
-    if ".ftz" in compiled.ptx:
-        problems.append("flushes subnormals to zero")
-    if not compiled.case.weight_bytes:
-        return problems
-    body = hot_loop(compiled.sass)
-    if not body:
-        return [*problems, "has no loop that loads"]
-    wide = global_loads(body)[128] * 16
-    if wide < compiled.case.weight_bytes:
-        problems.append(f"loads {wide} bytes a turn in 128-bit loads, expected {compiled.case.weight_bytes}")
-    if used := uses(body, SHARED_MEMORY):
-        problems.append(f"uses {', '.join(used)} in its hot loop")
-    return problems
-
-
-def summary(compiled: Compiled) -> str:
-    """One line: name, cc, registers, spilled and shared bytes, loads by width, instructions a weight byte."""
-    body = hot_loop(compiled.sass) or instructions(compiled.sass)[0]
-    loads = " ".join(f"{count}x{bits}" for bits, count in sorted(global_loads(body).items(), reverse=True))
-    line = (
-        f"{compiled.case.name:38} cc {compiled.cc:3}  {compiled.registers:3} registers  {compiled.spilled} spilled  "
-        f"{compiled.shared:4} shared  loads {loads or 'none'}"
-    )
-    if compiled.case.weight_bytes:
-        line += f"  {executed(body) / compiled.case.weight_bytes:.2f} instructions a weight byte"
-    return line
-
-
-def _root(error: BaseException) -> BaseException:
-    """The error at the bottom of Triton's chain: the ones above only repeat the source of the calls around it."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+    streams = [stream_case(op, StreamConfig()) for op in ("fill", "write", "copy", "triad", "read")]
+    return [*streams, *dequant_cases(), *gemv_cases()]
 
 
 def _tool(name: str, *arguments: str) -> str:
@@ -247,32 +186,3 @@ def _tool(name: str, *arguments: str) -> str:
     if done.returncode:
         raise RuntimeError(f"{name} failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Compiles for each --cc and prints the lines; the exit status says whether all is well."""
-    options = _arguments(argv)
-    status = 0
-    for cc in options.cc:
-        for case in (*all_cases(), *mode_cases(cc)):
-            try:
-                compiled = compile_case(case, cc)
-            except (RuntimeError, TritonError) as error:
-                print(f"{case.name}: cc {cc}: {_root(error)}", file=sys.stderr)
-                status = 1
-                continue
-            print(summary(compiled), flush=True)
-            for problem in faults(compiled):
-                print(f"{case.name}: cc {cc}: {problem}", file=sys.stderr)
-                status = 1
-    return status
-
-
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    command = parser("python -m roofprobe.kernels.compile_only", "Compile every kernel without a GPU.")
-    command.add_argument("--cc", type=int, action="append", required=True, choices=KNOWN_CC, help="compute capability")
-    return command.parse_args(argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

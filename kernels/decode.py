@@ -8,6 +8,8 @@ Every function takes a `MODE`; all of them give the same values, in the order of
 "fhfma"  the same with Triton 3.9 and up: one instruction turns two codes or bytes into two bfloat16, and a mixed FMA
          takes 16-bit factors and a float32 sum
 
+A fifth, "mma", is a GEMV's alone: `gemv_mma.py` hands the pairs to tensor cores instead of widening them.
+
 Every element format fits into float16, and into bfloat16, so a conversion never rounds. The mixed FMA forms the exact
 product and rounds the sum once, as widening both factors and a float32 FMA would.
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from roofprobe.kernels.backend import ConfigFields, choose_backend, config_for, no_config
-from roofprobe.kernels.formats import FP8Weight, MXFP4Weight, NVFP4Weight, Weight, check_weight, stored_bytes
+from roofprobe.kernels.formats import (
+    FP8Weight,
+    MXFP4Weight,
+    NVFP4Weight,
+    Weight,
+    check_weight,
+    format_name,
+    stored_bytes,
+)
 
 if TYPE_CHECKING:
     from roofprobe.kernels.gemv_triton import GemvConfig
@@ -69,7 +77,8 @@ def gemv(
             from roofprobe.kernels.launch import device_mode, multiprocessors
 
             if config is None:
-                config = gemv_triton.default_config(n, batch, multiprocessors(device), device_mode(device))
+                mode = gemv_triton.gemv_mode(format_name(weight), k, x.dtype, device_mode(device))
+                config = gemv_triton.default_config(n, batch, multiprocessors(device), mode)
             gemv_triton.gemv(weight, vectors, result, config_for(config, gemv_triton.GemvConfig))
         case "host":
             _on_host(weight, vectors, result, config)

@@ -14,10 +14,16 @@ import triton.language as tl
 from roofprobe.kernels.decode import MODES
 from roofprobe.kernels.formats import FP8Weight, MXFP4Weight, Weight, format_name
 from roofprobe.kernels.gemv_kernel import gemv_kernel
+from roofprobe.kernels.gemv_mma import gemv_mma_kernel
 from roofprobe.kernels.launch import ALIGNMENT, power_of_two, require_aligned, require_launchable
 
 TRITON_DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 WORD_DTYPES = {4: torch.int32, 2: torch.int16, 1: torch.uint8}  # bytes -> the word
+
+
+GEMV_MODES = (*MODES, "mma")
+"""The decode modes, and tensor cores (`gemv_mma.py`; cc 8.9 and up)."""
+BLOCK_FORMATS = ("nvfp4", "mxfp4")
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,8 @@ class GemvConfig:
     """warps a program, rows a lane (`row_groups`), bytes of a row that the lanes cover at once (`tile_bytes`).
 
     A program takes 512 * warps / tile_bytes * row_groups rows. `stages` above 1 lets Triton pipeline the loop through
-    shared memory; `decode` is a mode of `decode.py`. Raises ValueError for a value out of range.
+    shared memory; `decode` is a mode of `decode.py`, or "mma": lanes by fours along a row, so tile_bytes is 64 to 64 *
+    warps, and rows by pairs of groups. Raises ValueError for a value out of range.
     """
 
     warps: int = 4
@@ -42,19 +49,68 @@ class GemvConfig:
             raise ValueError(f"tile_bytes: expected at least 32, got {self.tile_bytes}")
         if not 1 <= self.stages <= 8:
             raise ValueError(f"stages: expected 1 to 8, got {self.stages}")
-        if self.decode not in MODES:
-            raise ValueError(f"decode: expected {', '.join(map(repr, MODES))}, got {self.decode!r}")
+        if self.decode not in GEMV_MODES:
+            raise ValueError(f"decode: expected {', '.join(map(repr, GEMV_MODES))}, got {self.decode!r}")
+        if self.decode == "mma" and not 64 <= self.tile_bytes <= 64 * self.warps:
+            raise ValueError(f"tile_bytes: 'mma' expects 64 to 64 * warps = {64 * self.warps}, got {self.tile_bytes}")
+        if self.decode == "mma" and self.row_groups < 2:
+            raise ValueError(f"row_groups: 'mma' expects at least 2, got {self.row_groups}")
 
     @property
     def lane_rows(self) -> int:
         return 512 * self.warps // self.tile_bytes
 
 
+def lane_registers(warps: int, row_groups: int, batch: int) -> int:
+    """The most 32-bit registers a lane that leave a multiprocessor room for the warps that a configuration counts on.
+
+    Up to two vectors: as many as keep 32 KiB of weights in flight at 16 bytes a row of a lane, from 8 to 16 warps (the
+    four programs that `default_config` sizes grids for). Above, where decoding binds and not memory: 8.
+    """
+    resident = min(16, max(8, 64 // row_groups)) if batch <= 2 else 8
+    return min(255, 65536 // (32 * max(resident, warps)))
+
+
+def stated_registers(weight_format: str, config: GemvConfig, batch: int) -> int | None:
+    """What the compiler is told: `lane_registers`; nothing for bf16.
+
+    Untold, ptxas aims at more warps than that and spills: 8 to 24 bytes at 48 to 96 registers in 11 of 778 kernels
+    (Triton 3.9, cc 121 and 90). bf16 has nothing to decode, never spilled, and told so takes up to 8 % more
+    instructions on cc 90.
+    """
+    return None if weight_format == "bf16" else lane_registers(config.warps, config.row_groups, batch)
+
+
+def gemv_mode(weight_format: str, k: int, x_dtype: torch.dtype, mode: str) -> str:
+    """ "mma" where a GPU's decode mode is "e4m3" and tensor cores can do it, else that mode.
+
+    They take FP4 in rows of whole 16 bytes and 16-bit x. "fhfma" is short enough as it is. "mma" has not run on
+    hardware: it is chosen because its PTX, run by the tests, gives the oracles' answers, and its 4.7 instructions a
+    weight byte leave an H200 room that the 8.1 of "e4m3" do not (`audit_budgets.py`).
+    """
+    fits = weight_format in BLOCK_FORMATS and k % 32 == 0 and x_dtype in (torch.bfloat16, torch.float16)
+    return "mma" if mode == "e4m3" and fits else mode
+
+
+def usable(config: GemvConfig, weight_format: str, k: int, x_dtype: torch.dtype) -> GemvConfig:
+    """The configuration that is really used: where "mma" does not fit the operands, "e4m3" in its stead."""
+    if config.decode == "mma" and gemv_mode(weight_format, k, x_dtype, "e4m3") != "mma":
+        return replace(config, decode="e4m3", row_groups=min(config.row_groups, 4))
+    return config
+
+
 def default_config(n: int, batch: int, multiprocessors: int, decode: str = "bits") -> GemvConfig:
     """Rows in flight per lane by batch (registers), then fewer rows a program until every multiprocessor has four.
 
-    Four warps and segments of 128 bytes; a short matrix gets longer segments, up to all lanes on one row.
+    Four warps and segments of 128 bytes; a short matrix gets longer segments, up to all lanes on one row. "mma": eight
+    warps side by side along K, as many rows a lane as leave every multiprocessor one program, whose loads, 4 KiB a row
+    of a lane, are then enough; activations are read and scaled once for all of them.
     """
+    if decode == "mma":
+        groups = 8 if batch <= 2 else 4 if batch <= 4 else 2
+        while groups > 2 and triton.cdiv(n, 8 * groups) < multiprocessors:
+            groups //= 2
+        return GemvConfig(warps=8, row_groups=groups, tile_bytes=512, decode=decode)
     config = GemvConfig(row_groups=4 if batch <= 2 else 2, decode=decode)
     while triton.cdiv(n, config.lane_rows * config.row_groups) < 4 * multiprocessors:
         if config.row_groups > 1:
@@ -86,7 +142,7 @@ def constants(
     packed = per_word > 1 and x_dtype != torch.float32
     x_kind = "elements" if not packed else "bf16x2" if x_dtype == torch.bfloat16 else "fp16x2"
     paired = config.decode == "fhfma" and packed and (weight_format != "bf16" or x_kind == "bf16x2")
-    return {
+    options = {
         "FORMAT": weight_format,
         "MODE": config.decode,
         "X": x_kind,
@@ -105,6 +161,9 @@ def constants(
         "TILE": tile,
         "STAGES": config.stages,
     }
+    if config.decode == "mma":
+        return {name: options[name] for name in options if name not in ("PAIRS", "BY_ROW", "STAGES")}
+    return options
 
 
 def operands(
@@ -144,13 +203,16 @@ def gemv(weight: Weight, x: torch.Tensor, out: torch.Tensor, config: GemvConfig)
     """
     require_launchable(gemv_kernel, out)
     batch, n = out.shape
+    config = usable(config, format_name(weight), x.shape[1], x.dtype)
     tensors, options = operands(weight, x, batch, out.dtype, config)
-    gemv_kernel[(triton.cdiv(n, config.lane_rows * config.row_groups),)](
+    kernel = gemv_mma_kernel if config.decode == "mma" else gemv_kernel
+    kernel[(triton.cdiv(n, config.lane_rows * config.row_groups),)](
         *tensors,
         out,
         n,
         tensors[0].shape[1] // options["ALIGN"],
         **options,
         num_warps=config.warps,
+        maxnreg=stated_registers(options["FORMAT"], config, batch),
         enable_fp_fusion=False,
     )

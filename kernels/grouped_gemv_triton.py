@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from roofprobe.kernels import gemv_triton
-from roofprobe.kernels.decode import rounded_to
+from roofprobe.kernels.decode import MODES, rounded_to
 from roofprobe.kernels.experts import Experts, expert
 from roofprobe.kernels.gemv_kernel import gemv_rows
 from roofprobe.kernels.gemv_triton import GemvConfig
@@ -80,6 +80,8 @@ def grouped_gemv(
     Raises ValueError for weights that do not start on 16 bytes.
     """
     require_launchable(grouped_gemv_kernel, out)
+    if config.decode not in MODES:
+        raise ValueError(f"grouped_gemv: decode: expected {', '.join(map(repr, MODES))}, got {config.decode!r}")
     experts, n, _ = weights.shape
     tokens, top_k = expert_ids.shape
     tiles = triton.cdiv(n, config.lane_rows * config.row_groups)
@@ -96,5 +98,6 @@ def grouped_gemv(
         experts,
         **options,
         num_warps=config.warps,
+        maxnreg=gemv_triton.stated_registers(options["FORMAT"], config, 1),
         enable_fp_fusion=False,
     )

@@ -243,6 +243,16 @@ def _predicate_logic(registers: Registers, _modifiers: list[str], operands: list
             registers.mark(output, bool(int(table, 0) >> index & 1))
 
 
+def _pack(registers: Registers, modifiers: list[str], operands: list[str]) -> None:
+    """P2R R4, PR, R5, 0x41: where the mask has ones, P0 to P6 as bits; elsewhere R5."""
+    value = None
+    rest, mask = registers.get(operands[2]), registers.get(operands[3])
+    if not modifiers and operands[1] == "PR" and rest is not None and mask is not None:
+        bits = [registers.test(f"P{i}") if mask >> i & 1 else False for i in range(7)]
+        value = None if None in bits else rest & ~mask | sum(bool(bit) << i for i, bit in enumerate(bits))
+    registers.put(operands[0], value)
+
+
 _HANDLERS: dict[str, Callable[[Registers, list[str], list[str]], None]] = {
     "IADD": _add,
     "IADD3": _add,
@@ -265,5 +275,6 @@ _HANDLERS: dict[str, Callable[[Registers, list[str], list[str]], None]] = {
     "LDCU": _load_constant,
     "CS2R": _clear,
     "PLOP3": _predicate_logic,
+    "P2R": _pack,
     "HFMA2": _half_constant,
 }

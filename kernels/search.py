@@ -1,12 +1,14 @@
 """Which configurations are worth timing, for each operation: bounded lists, the default first.
 
-GEMV on a GPU, at most 87:
+GEMV on a GPU, and grouped GEMV with the rows of every (token, expert) pair as N, at most 87:
     warps 1 to 8          programs have no barrier, so warps only say how coarsely rows are handed out
     tile_bytes 64 to 2048 bytes of a row that are read side by side: less than two 32-byte sectors wastes bandwidth,
                           more than 2 KiB no longer changes what the memory sees; no wider than a row needs
     row_groups 1 to 8     loads in flight a lane; a lane's sums and decoded weights have to fit its registers
     stages 1              above it Triton moves weights through shared memory
     decode                the GPU's own mode has the fewest instructions; the older ones under the default's sizes alone
+    "mma"                 2 to 8 warps, all 64-byte segments that they can share, 2 to 8 rows a lane; the modes without
+                          tensor cores under their default's sizes alone
 Dequantization, at most 23: warps 1 to 16, words 1 to 8 (16 would hold 128 decoded weights a thread).
 Streams, at most 20, and 64 for read: warps 1 to 16, accesses 1 to 8; for read also 2 to 32 programs a
 multiprocessor with 8 to 64 warps together, since fewer can't cover the memory's latency and more are not resident.
@@ -49,7 +51,7 @@ def config_class(op: str, side: str) -> type[Any]:
         from roofprobe.kernels.host_threads import HostConfig
 
         return HostConfig
-    if op == "gemv":
+    if op in ("gemv", "grouped_gemv"):
         from roofprobe.kernels.gemv_triton import GemvConfig
 
         return GemvConfig
@@ -63,12 +65,25 @@ def config_class(op: str, side: str) -> type[Any]:
 
 
 def gemv_space(
-    weight_format: str, n: int, k: int, batch: int, multiprocessors: int, decode: str = "bits"
+    weight_format: str,
+    n: int,
+    k: int,
+    batch: int,
+    multiprocessors: int,
+    decode: str = "bits",
+    *,
+    grouped: bool = False,
 ) -> tuple[GemvConfig, ...]:
-    """For y[B, N] = x[B, K] W[N, K]^T on a GPU whose decode mode is `decode`."""
-    from roofprobe.kernels.gemv_triton import default_config
+    """For y[B, N] = x[B, K] W[N, K]^T with 16-bit x on a GPU whose decode mode is `decode`.
+
+    A grouped GEMV has one vector for each expert, and no kernel for tensor cores.
+    """
+    import torch
+
+    from roofprobe.kernels.gemv_triton import default_config, gemv_mode
 
     default = default_config(n, batch, multiprocessors, decode)
+    tensor_cores = default_config(n, batch, multiprocessors, "mma")
     row_bytes = int(k * BYTES_A_WEIGHT[weight_format])
     held = batch + WEIGHTS_A_WORD[weight_format]
 
@@ -81,7 +96,18 @@ def gemv_space(
                 if row_groups * held <= LANE_REGISTERS and programs >= multiprocessors:
                     yield config
 
-    return _once([default, *candidates(), *(replace(default, decode=mode) for mode in _modes(decode))])
+    def on_tensor_cores() -> Iterator[GemvConfig]:
+        for warps in _powers(2, 8):
+            for tile_bytes, row_groups in product(_powers(64, 64 * warps), _powers(2, 8)):
+                config = replace(tensor_cores, warps=warps, tile_bytes=tile_bytes, row_groups=row_groups)
+                programs = -(-n // (config.lane_rows * row_groups))
+                if row_groups * batch <= 64 and programs >= multiprocessors:
+                    yield config
+
+    older = [replace(default, decode=mode) for mode in _modes(decode)]
+    if not grouped and gemv_mode(weight_format, k, torch.bfloat16, decode) == "mma":
+        return _once([tensor_cores, *on_tensor_cores(), default, *older])
+    return _once([default, *candidates(), *older])
 
 
 def dequant_space(n: int, k: int, multiprocessors: int, decode: str = "bits") -> tuple[DequantConfig, ...]:

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from roofprobe.kernels.dequant_triton import DequantConfig
     from roofprobe.kernels.gemv_triton import GemvConfig
     from roofprobe.kernels.host_threads import HostConfig
@@ -35,14 +37,19 @@ def dequant_config(side: MeasuredSide) -> DequantConfig | HostConfig:
     return DequantConfig(decode=device_mode(side.device))
 
 
-def gemv_config(side: MeasuredSide, n: int, batch: int) -> GemvConfig | HostConfig:
-    """For a GEMV of N rows and `batch` vectors."""
+def gemv_config(
+    side: MeasuredSide, n: int, batch: int, weight_format: str = "", x: Tensor | None = None
+) -> GemvConfig | HostConfig:
+    """For a GEMV of N rows and `batch` vectors; x: the vectors, where the plain kernel may take tensor cores."""
     if side.side == "host":
         return _host()
-    from roofprobe.kernels.gemv_triton import default_config
+    from roofprobe.kernels.gemv_triton import default_config, gemv_mode
     from roofprobe.kernels.launch import device_mode, multiprocessors
 
-    return default_config(n, batch, multiprocessors(side.device), device_mode(side.device))
+    mode = device_mode(side.device)
+    if x is not None:
+        mode = gemv_mode(weight_format, x.shape[-1], x.dtype, mode)
+    return default_config(n, batch, multiprocessors(side.device), mode)
 
 
 def _host() -> HostConfig:

@@ -1,13 +1,14 @@
 """What every test runs under: settings that must stand before the libraries load, and skips for what can't run here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import os
 from pathlib import Path
 import shutil
-import subprocess
 
 from hypothesis import settings
 import pytest
+
+from roofprobe.errors import CannotMeasure
 
 
 def why_no_gpu() -> str:
@@ -19,12 +20,15 @@ def why_no_gpu() -> str:
 
 
 def why_no_netns() -> str:
-    if shutil.which("ip") is None or shutil.which("unshare") is None:
-        return "ip (iproute2) or unshare (util-linux) is not installed"
-    for flags in ("--net", "-Urnm"):
-        if subprocess.run(["unshare", flags, "true"], capture_output=True).returncode == 0:
-            return ""
-    return "this system forbids network namespaces, to root as well as in a user namespace"
+    from netlab_access import close_access, open_access
+
+    lab = f"try{os.getpid()}"
+    try:
+        open_access(lab)
+    except CannotMeasure as error:
+        return str(error)
+    close_access(lab)
+    return ""
 
 
 def why_no_browser() -> str:
@@ -40,6 +44,15 @@ if why_no_gpu():
 os.environ.setdefault("MPLBACKEND", "Agg")
 settings.register_profile("shared machine", deadline=None)  # how long an example takes says nothing about the code
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session")
+def ptx_compiler() -> Iterator[Callable[..., str]]:
+    """Compiles kernels to PTX in one process of its own."""
+    from ptx_kernel import compiler
+
+    with compiler() as compile_job:
+        yield compile_job
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -57,6 +57,14 @@ def test_a_kernel_without_a_fault_passes(planted: dict[str, list[str]], plant: s
         ("shared memory 121", "in its hot loop"),
         ("scales read twice 121", "bytes of scales a turn where the model has"),
         ("spills 121", "spills "),
+        ("barrier 121", "uses BAR.SYNC"),
+        ("many instructions 121", "instructions a weight byte, budget"),
+        ("narrow dequantization 121", "codes: accesses of 8 bits, not of 32, 128, 256"),
+        ("narrow dequantization 121", "out: accesses of 32 bits, not of 128, 256"),
+        ("narrow dequantization 121", "dequantizes through BAR.SYNC"),
+        ("half of copy 121", "a: 128 bytes moved where the model has 256"),
+        ("half of dequant 121", "codes: 32 bytes moved where the model has 64"),
+        ("half of grouped 121", "bytes moved where the model has"),
     ],
 )
 def test_a_planted_fault_is_found(planted: dict[str, list[str]], plant: str, finding: str) -> None:
@@ -113,6 +121,8 @@ def test_faults_of_a_loop(text: str, findings: list[str]) -> None:
 def test_faults_of_a_whole_kernel() -> None:
     limit = register_limit(CASE)
     assert limit == 128  # 65536 registers for 16 warps
+    eight_rows = replace(CASE, constants=CASE.constants | {"GROUPS": 8})
+    assert register_limit(eight_rows) == 255  # for 8 warps, which have as many bytes in flight
     bad = Compiled(CASE, 121, b"", "mul.ftz.f32 %r1;", LOOP, limit + 8, 16, 0)
     assert whole_kernel_findings(bad, instructions(LOOP)[0]) == [
         "spills 16 bytes",
@@ -163,7 +173,7 @@ def test_the_page_is_what_compiling_gives(document: dict[str, Any]) -> None:
 
 
 def test_the_page_keeps_the_text_around_its_table() -> None:
-    row = Row("gemv-bf16", "gemv", "bf16", 121, "w4", 48, 128, 0, 32, "5x128", 1.33, 1.42, ("one",))
+    row = Row("gemv-bf16", "gemv", "bf16", 121, "w4", 48, 128, 0, 32, "5x128", False, 1.33, 1.42, ("one",))
     first = page([row], "", "3.9.0")
     second = page([row, row], first.replace("# Machine code", "# My title") + "below\n", "3.9.1")
     assert second.startswith("# My title") and second.endswith("below\n")
@@ -172,7 +182,7 @@ def test_the_page_keeps_the_text_around_its_table() -> None:
 
 
 def test_a_target_is_met_by_the_fastest_mode_and_a_miss_is_said() -> None:
-    slow = Row("gemv-nvfp4", "gemv", "nvfp4", 121, "w4", 48, 128, 0, 32, "5x128", 4.6, 9.0, ())
+    slow = Row("gemv-nvfp4", "gemv", "nvfp4", 121, "w4", 48, 128, 0, 32, "5x128", False, 4.6, 9.0, ())
     assert targets([slow]) == ["Target nvfp4 on 121: 4.5 instructions a byte; least 4.60: missed."]
     assert targets([slow, replace(slow, instructions_per_byte=4.5)])[0].endswith("least 4.50: met.")
 

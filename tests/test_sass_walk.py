@@ -34,6 +34,8 @@ from roofprobe.kernels.sass_walk import walk
         ("PRMT", "R9, R3, 0x5410, R4", 7 | 4 << 16),
         ("SGXT.U32", "R9, R2, 0x4", 15),
         ("HFMA2", "R9, -RZ, RZ, 0, 5.9604644775390625e-08", 1),
+        ("P2R", "R9, PR, R4, 0x2", 4 | 2),
+        ("P2R", "R9, PR, R4, 0x1", None),  # P0 is not known
         ("LDC", "R9, c[0x0][0x210]", 0x1234),
         ("MOV", "R9, c[0x0][0x210]", 0x1234),
         ("FFMA", "R9, R2, R3, R4", None),

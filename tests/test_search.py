@@ -41,7 +41,7 @@ def test_older_decode_modes_are_tried_under_the_defaults_sizes() -> None:
     check(space, default_config(28672, 1, GB10, "fhfma"), 87)
     assert {config.decode for config in space} == set(MODES)
     assert [c for c in space if c.decode == "e4m3"] == [default_config(28672, 1, GB10, "e4m3")]
-    assert {c.decode for c in search.gemv_space("nvfp4", 28672, 8192, 1, H200, decode="e4m3")} == {"bits", "e4m3"}
+    assert {c.decode for c in search.gemv_space("fp8", 28672, 8192, 1, H200, decode="e4m3")} == {"bits", "e4m3"}
 
 
 @pytest.mark.parametrize("n", [32, 28672], ids=["router", "large"])
