@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from roofprobe.collectives.collective import Collective
+from roofprobe.collectives.collective import Call, Collective, Piece, reduce_op, whole
 
 if TYPE_CHECKING:
     import torch
+
+    from roofprobe.collectives.collective import Operation
 
 
 def bus_factor(world_size: int) -> float:
@@ -21,26 +23,34 @@ def bus_factor(world_size: int) -> float:
     return 2 * (world_size - 1) / world_size
 
 
-def start(send: torch.Tensor, receive: torch.Tensor, reduction: str) -> None:
+def operation(send: torch.Tensor, receive: torch.Tensor, call: Call) -> Operation:
     """torch reduces in place, so an out-of-place operation is a copy into `receive` and a reduction there."""
     import torch.distributed as dist
 
-    operations = {
-        "sum": dist.ReduceOp.SUM,
-        "prod": dist.ReduceOp.PRODUCT,
-        "max": dist.ReduceOp.MAX,
-        "min": dist.ReduceOp.MIN,
-        "avg": dist.ReduceOp.AVG,
-    }
-    if receive is not send:
+    op = reduce_op(call.reduction)
+
+    def in_place() -> None:
+        dist.all_reduce(receive, op=op)
+
+    def out_of_place() -> None:
         receive.copy_(send)
-    dist.all_reduce(receive, op=operations[reduction])
+        dist.all_reduce(receive, op=op)
+
+    return in_place if receive is send else out_of_place
+
+
+def expected(call: Call, count: int) -> tuple[Piece, ...]:  # noqa: ARG001 - as Collective.expected wants it
+    """Everything, reduced."""
+    return (Piece(count, first=0, source=None),)
 
 
 ALL_REDUCE = Collective(
     name="all_reduce",
     bus_factor=bus_factor,
-    start=start,
-    # Parsers look for the hyphenated words "out-of-place" to find the table's header, so no other line may have them.
+    counts=whole,
+    operation=operation,
+    expected=expected,
+    reduces=True,
+    same_everywhere=True,
     out_of_place_note="out of place: a copy into the receive buffer plus the collective, both timed",
 )

@@ -29,6 +29,17 @@ class Dtype:
     is_signed: bool = True
 
     @property
+    def is_float8(self) -> bool:
+        return self.is_float and self.bytes == 1
+
+    @property
+    def bits(self) -> torch.dtype:
+        """The integer type of the same width, for comparing bit by bit."""
+        import torch
+
+        return {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[self.bytes]
+
+    @property
     def torch(self) -> torch.dtype:
         import torch
 
@@ -59,4 +70,6 @@ def find_dtype(name: str) -> Dtype:
         if _OTHER_NAMES.get(name, name) in (dtype.name, dtype.torch_name):
             return dtype
     known = ", ".join(d.name for d in DTYPES)
+    if name == "all":
+        raise BadInput(f"-d all: one datatype at a time; expected one of {known}")
     raise BadInput(f"no such datatype: '{name}'; expected one of {known}, or torch's name for it")

@@ -1,10 +1,11 @@
-"""Inputs whose reduction is exact in any order, and the values that must come out of it.
+"""Inputs whose reduction is exact in any order, and the values that must come out of a collective.
 
     value(rank, index, seed) = hash(rank, index, seed) mod a power of two, shifted to lie around zero
 
 The range is chosen so that every partial sum over any subset of the ranks is an integer that the element type holds
-exactly. Then no order of summation, ring, tree or in-network, may change a single bit, and a result is compared for
-equality. The hash depends on the index without a period, so that a shifted, repeated or permuted result shows.
+exactly. Then no order of summation, ring, tree or in-network, may change a single bit, and a result is compared bit
+by bit. Where nothing is reduced, every integer that the type holds exactly may appear. The hash depends on the index
+without a period, so that a shifted, repeated or permuted result shows.
 
 What must come out is computed on each rank from the same formula, without communicating. The hash is a
 multiply-and-xorshift mixer on 32 bits in int64 arithmetic that never overflows, the same on every device.
@@ -12,9 +13,11 @@ multiply-and-xorshift mixer on 32 bits in int64 arithmetic that never overflows,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from roofprobe.collectives.collective import Piece
 from roofprobe.collectives.dtypes import Dtype
 from roofprobe.errors import BadInput
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 REDUCTIONS = ("sum", "prod", "max", "min", "avg")
+NO_REDUCTION = "none"
+"""As the table's redop column says it."""
 CHUNK = 1 << 16
 """Elements generated at a time: the int64 temporaries stay in a core's cache and need no memory to speak of."""
 
@@ -30,7 +35,7 @@ _MASK = (1 << 32) - 1
 
 @dataclass(frozen=True)
 class Pattern:
-    """What `world_size` ranks put in and must get out of one reduction over elements of one type."""
+    """What `world_size` ranks put in and must get out of one collective over elements of one type."""
 
     dtype: Dtype
     reduction: str
@@ -43,7 +48,7 @@ class Pattern:
             raise BadInput(f"a product over {n} ranks is not exact in {dtype.name}; use -o sum or a wider -d")
         if self.reduction == "avg" and (not dtype.is_float or n & (n - 1)):
             raise BadInput(f"an average over {n} ranks is not exact in {dtype.name}; use -o sum")
-        if self._span < 2:
+        if self._span < 2:  # none but a sum can run out of values
             raise BadInput(f"a sum over {n} ranks is not exact in {dtype.name}; use a wider -d")
 
     @property
@@ -76,10 +81,14 @@ class Pattern:
             return x + 1
         return x - span // 2 if self.dtype.is_signed else x
 
-    def expected(self, start: int, stop: int, seed: int, device: torch.device) -> torch.Tensor:
-        """int64 (float64 for avg) [stop - start]: what the reduction over all ranks must give."""
+    def expected(
+        self, start: int, stop: int, seed: int, device: torch.device, source: int | None = None
+    ) -> torch.Tensor:
+        """int64 (float64 for avg) [stop - start]: what `source` put in, or without one the reduction over all ranks."""
         import torch
 
+        if source is not None:
+            return self.inputs(source, start, stop, seed, device)
         total = self.inputs(0, start, stop, seed, device)
         for rank in range(1, self.world_size):
             other = self.inputs(rank, start, stop, seed, device)
@@ -102,7 +111,7 @@ def fill(buffer: torch.Tensor, pattern: Pattern, rank: int, seed: int) -> None:
 
 
 def poison(buffer: torch.Tensor, dtype: Dtype) -> None:
-    """Fills `buffer` with what no reduction gives: NaN, or the largest integer."""
+    """Fills `buffer` with what no collective gives: NaN, or the largest integer."""
     import torch
 
     if dtype.is_float:
@@ -111,16 +120,23 @@ def poison(buffer: torch.Tensor, dtype: Dtype) -> None:
         buffer.fill_(torch.iinfo(buffer.dtype).max)
 
 
-def count_wrong(buffer: torch.Tensor, pattern: Pattern, seed: int) -> int:
-    """How many elements of the reduced `buffer` [count] differ from what they must be; NaN differs."""
+def count_wrong(buffer: torch.Tensor, pieces: Sequence[Piece], pattern: Pattern, seed: int) -> int:
+    """How many elements of the received `buffer` differ by any bit from what the pieces, in order, say they must be.
+
+    What lies beyond the pieces may hold anything.
+    """
     import torch
 
-    wide = torch.float64 if pattern.dtype.is_float else torch.int64
+    bits = pattern.dtype.bits
     wrong = torch.zeros((), dtype=torch.int64, device=buffer.device)
-    for start in range(0, buffer.numel(), CHUNK):
-        stop = min(start + CHUNK, buffer.numel())
-        must_be = pattern.expected(start, stop, seed, buffer.device).to(wide)
-        wrong += (buffer[start:stop].to(wide) != must_be).sum()
+    at = 0
+    for piece in pieces:
+        for start in range(0, piece.count, CHUNK):
+            n = min(CHUNK, piece.count - start)
+            first = piece.first + start
+            must_be = pattern.expected(first, first + n, seed, buffer.device, piece.source).to(buffer.dtype)
+            wrong += (buffer[at : at + n].view(bits) != must_be.view(bits)).sum()
+            at += n
     return int(wrong)
 
 

@@ -22,7 +22,7 @@ from roofprobe.collectives.process_group import STORE_DESCRIPTOR
 from roofprobe.errors import FAILED
 
 PARENT = "ROOFPROBE_PARENT"
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 3.0
 """How long a rank may take to end by itself once another has failed or it was told to."""
 
 

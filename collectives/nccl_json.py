@@ -1,4 +1,4 @@
-"""nccl-tests' JSON, version 3, with two keys of our own: `fit` and `transport`.
+"""nccl-tests' JSON, version 3, with keys of our own: `transport`, `fit` and what is to be known about the fit.
 
 Types are as there, so that its readers need no change: flags are the texts "true" and "false", `root` is a text,
 `env` a list of NAME=value. But where nccl-tests writes out the whole environment, secrets and all, only variables
@@ -16,9 +16,14 @@ from typing import Any
 import msgspec
 
 from roofprobe.alpha_beta import Fit
+from roofprobe.collectives.link_baseline import LinkBaseline
+from roofprobe.collectives.pairwise import Pair, find_slow
 from roofprobe.collectives.results import Placement, RankInfo, Row, SweepPlan, average_bus_gb_per_s, out_of_bounds
+from roofprobe.collectives.sweep_counters import HostCounters
 from roofprobe.collectives.table import summarize
+from roofprobe.collectives.transport_records import TransportProof
 from roofprobe.environment import VARIABLES
+from roofprobe.latency_record import LatencyPoint, latency_figures
 
 VERSION = 3
 
@@ -36,10 +41,27 @@ class Header:
     transport: str
     bus_factor: float
     started: datetime
+    pairs: tuple[Pair, ...] = ()
+    """Each two ranks alone, where that was asked for."""
+    moved_as_bytes: bool = False
+    """Whether the backend was given uint8 instead of the plan's type, which it refuses."""
+    proof: TransportProof | None = None
+    """What `transport` sums up; None where the ranks never came together."""
+    links: tuple[LinkBaseline, ...] = ()
+    """The raw links between hosts, where they were measured."""
 
 
-def document(header: Header, rows: Sequence[Row], fit: Fit | None, ended: datetime | None) -> dict[str, Any]:
-    """The document after `rows`; `fit` and `ended` once the sweep is over."""
+def document(
+    header: Header,
+    rows: Sequence[Row],
+    fit: Fit | None,
+    ended: datetime | None,
+    errors: Sequence[str] = (),
+    latency: Sequence[LatencyPoint] = (),
+    latency_findings: Sequence[str] = (),
+    counters: Sequence[HostCounters] = (),
+) -> dict[str, Any]:
+    """The document after `rows`; `fit` and `ended` once the sweep is over, `errors` where a fault ended it."""
     wrong = out_of_bounds(rows)
     return {
         "version": VERSION,
@@ -49,13 +71,33 @@ def document(header: Header, rows: Sequence[Row], fit: Fit | None, ended: dateti
         "nccl_version": header.nccl_version,
         "config": _config(header.plan, header.ranks),
         "transport": header.transport,
+        **_network(header),
         "results": [_result(row, header.plan, header.bus_factor) for row in rows],
         "out_of_bounds": {"count": wrong, "okay": _flag(wrong == 0)},
         "average_bus_bandwidth": {"bandwidth": average_bus_gb_per_s(rows, header.bus_factor), "okay": "unchecked"},
         "fit": [msgspec.to_builtins(segment) for segment in fit.segments] if fit else [],
         "fit_note": fit.note if fit else None,
-        "errors": [],
+        "fit_held_out_error": msgspec.to_builtins(fit.held_out_error_fraction) if fit else None,
+        "latency": [latency_figures(point) for point in latency],
+        "latency_findings": list(latency_findings),
+        "sweep_counters": msgspec.to_builtins(counters),
+        "pairs": [msgspec.to_builtins(pair) for pair in header.pairs],
+        "pair_findings": find_slow(header.pairs, header.ranks),
+        "errors": list(errors),
         "end_time": _time(ended) if ended else None,
+    }
+
+
+def _network(header: Header) -> dict[str, Any]:
+    """What stands behind `transport`: each pair of ranks, the counters that were seen, and faults as in `doctor`."""
+    proof = header.proof
+    return {
+        "transport_pairs": msgspec.to_builtins(proof.pairs) if proof else [],
+        "transport_traffic": msgspec.to_builtins(proof.traffic) if proof else [],
+        "link_baseline": [
+            {**msgspec.to_builtins(link), "raw_gbit_per_s": link.raw_gbit_per_s} for link in header.links
+        ],
+        "faults": msgspec.to_builtins(proof.faults) if proof else [],
     }
 
 
@@ -97,7 +139,7 @@ def _result(row: Row, plan: SweepPlan, bus_factor: float) -> dict[str, Any]:
         "count": row.count,
         "type": plan.dtype,
         "redop": plan.reduction,
-        "root": f"{-1:6d}",
+        "root": f"{plan.root:6d}",
     }
     for key, placement in (("out_of_place", row.out_of_place), ("in_place", row.in_place)):
         rate = row.algorithm_gb_per_s(placement)

@@ -1,8 +1,9 @@
 """Joining the other ranks: who they are, which backend carries the data, and the few things ranks say to each other.
 
 A rank's place comes from the environment that torchrun, Slurm's srun or Open MPI's mpirun sets, or that was set by
-hand. All ranks first introduce themselves through the store, so that one that never comes is named, and then all
-come to the same decision from the same introductions: NCCL where every rank has a GPU of its own, gloo otherwise.
+hand. All ranks first introduce themselves through the store, so that one that never comes is named, then connect to
+each other to be watched (watch.py), and then all come to the same decision from the same introductions: NCCL where
+every rank has a GPU of its own, gloo otherwise.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import re
 import socket
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from roofprobe.collectives import mesh
+from roofprobe.collectives.faults import who
+from roofprobe.collectives.introductions import Introduction, exchange, new_secret, require_same_call, versions
 from roofprobe.collectives.rank_info import introduce
 from roofprobe.collectives.results import RankInfo
+from roofprobe.collectives.watch import Watch
 from roofprobe.errors import BadInput, RoofprobeError
 
 if TYPE_CHECKING:
@@ -85,6 +88,8 @@ class Group:
     backend: str
     device: torch.device
     ranks: tuple[RankInfo, ...]
+    watch: Watch
+    """To be told of each phase, so that a fault's message can name it."""
 
     @property
     def world_size(self) -> int:
@@ -118,25 +123,57 @@ class Group:
         return [part.tolist() for part in everyone]
 
 
+NCCL_SETTINGS = {
+    # torch would abort the process from a thread of its own before the watch has told who is to blame.
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0",
+    "TORCH_NCCL_ENABLE_MONITORING": "0",
+    "TORCH_NCCL_DUMP_ON_TIMEOUT": "0",
+    "TORCH_NCCL_PROPAGATE_ERROR": "0",
+    # Waiting for each operation on the host would change what is timed.
+    "TORCH_NCCL_BLOCKING_WAIT": "0",
+}
+
+
 @contextmanager
-def joined(place: Place, timeout_seconds: float) -> Iterator[Group]:
+def joined(place: Place, timeout_seconds: float, call: Mapping[str, str], watch: Watch) -> Iterator[Group]:
     """Joins the ranks, and leaves them when the block ends well.
 
     After a failure the group is not left but abandoned: leaving waits for peers that may be gone, so the process has
-    to end with os._exit. `timeout_seconds` bounds joining and every single collective. Raises RoofprobeError naming
-    the rank that did not come.
+    to end with `Watch.failed`. `timeout_seconds` bounds joining and every single collective; `call` is what has to be
+    the same on all ranks, by name. Raises RoofprobeError naming the rank that did not come or was called otherwise.
     """
     import torch
     import torch.distributed as dist
 
     timeout = timedelta(seconds=timeout_seconds)
+    watch.complain(f"can't reach rank 0 at {place.address}:{place.port}")
+    address = mesh.own_address(place.address, place.port)
+    listener = mesh.listen(address, place.address, place.world_size)
     store = _store(place, timeout)
-    ranks = _introductions(place, store, timeout_seconds)
+    watch.complain(f"has no word from rank 0 at {place.address}:{place.port}")
+    introductions = exchange(
+        store,
+        Introduction(
+            introduce(place.rank, place.local_rank, address),
+            listener.getsockname()[1],
+            new_secret(),
+            {**call, **versions()},
+        ),
+        place.world_size,
+        timeout_seconds,
+    )
+    require_same_call(introductions)
+    ranks = tuple(introduction.info for introduction in introductions)
+    watch.complain("did not connect to all other ranks")
+    watch.attach(ranks, _connected(place, listener, introductions, timeout_seconds))
+    watch.enter("joining the process group")
     own = ranks[place.rank]
     ids = [rank.device_id for rank in ranks]
     if all(ids) and len(set(ids)) == len(ids) and dist.is_nccl_available():
         backend, device = "nccl", torch.device("cuda", own.device_index)
         torch.cuda.set_device(device)
+        for name, value in NCCL_SETTINGS.items():
+            os.environ.setdefault(name, value)
     else:
         backend, device = "gloo", torch.device("cpu")
         torch.set_num_threads(1)
@@ -148,25 +185,32 @@ def joined(place: Place, timeout_seconds: float) -> Iterator[Group]:
         timeout=timeout,
         device_id=device if backend == "nccl" else None,
     )
-    group = Group(place.rank, backend, device, ranks)
+    world = dist.distributed_c10d._get_default_group()
+    # Counts collectives as each begins, on gloo sends and receives too; torch's stubs leave it out.
+    watch.count(world._get_sequence_number_for_group)  # type: ignore[attr-defined]
+    group = Group(place.rank, backend, device, ranks, watch)
     # Nobody may leave, not even for bad input, while another still needs the store to connect.
     group.barrier()
     yield group
+    watch.enter("leaving")
     group.barrier()
     dist.destroy_process_group()
+    watch.close()
 
 
-def transport(group: Group) -> str:
-    """What carries the bytes, as far as it is known without proof, in words that never pass one host for a network."""
-    count = f"{group.world_size} rank{'' if group.world_size == 1 else 's'}"
-    networks = len({rank.network for rank in group.ranks})
-    where = "on this host" if networks == 1 else f"on {networks} hosts"
-    if group.backend == "nccl":
-        return f"NCCL, {count} {where}, path not proven"
-    if networks == 1:
-        return f"gloo over loopback, {count} {where}"
-    interface = os.environ.get("GLOO_SOCKET_IFNAME", "the interface of the host's name")
-    return f"gloo over TCP on {interface}, {count} {where}"
+def _connected(
+    place: Place, listener: socket.socket, introductions: Sequence[Introduction], timeout_seconds: float
+) -> Mapping[int, mesh.Line]:
+    own = introductions[place.rank].info
+    addresses = []
+    for introduction in introductions:
+        info, address = introduction.info, introduction.info.address
+        if mesh.is_loopback(address) and info.network != own.network:
+            # It runs where the store does, and knows itself by a loopback address only.
+            address = place.address
+        addresses.append((address, introduction.port))
+    names = [who(introduction.info) for introduction in introductions]
+    return mesh.connect(place.rank, listener, addresses, introductions[0].secret, timeout_seconds, names.__getitem__)
 
 
 def _store(place: Place, timeout: timedelta) -> Store:
@@ -185,29 +229,13 @@ def _store(place: Place, timeout: timedelta) -> Store:
             master_listen_fd=int(descriptor) if descriptor and place.rank == 0 else None,
         )
     except dist.DistError as error:
-        what = f"rank {place.rank} can't reach rank 0 at {place.address}:{place.port}"
+        own = f"rank {place.rank} on {socket.gethostname()}, joining,"
+        what = f"{own} can't reach rank 0 at {place.address}:{place.port}"
         if place.rank == 0:
-            what = f"rank 0 can't open port {place.port}"
+            what = f"{own} can't open port {place.port}"
         raise RoofprobeError(f"{what} within {timeout.seconds} s: {first_line(error)}") from None
     round_of_ranks = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return dist.PrefixStore(f"roofprobe/{round_of_ranks}", store)
-
-
-def _introductions(place: Place, store: Store, timeout_seconds: float) -> tuple[RankInfo, ...]:
-    import torch.distributed as dist
-
-    store.set(f"rank{place.rank}", msgspec.json.encode(introduce(place.rank, place.local_rank)).decode())
-    found = []
-    for rank in range(place.world_size):
-        try:
-            found.append(msgspec.json.decode(store.get(f"rank{rank}"), type=RankInfo))
-        except dist.DistError:
-            raise RoofprobeError(
-                f"rank {rank} of {place.world_size} did not join within {timeout_seconds:g} s"
-                f" (rank {place.rank} on {socket.gethostname()} waited); was it started, and can it reach"
-                f" {place.address}:{place.port}?"
-            ) from None
-    return tuple(found)
 
 
 def first_line(error: BaseException) -> str:

@@ -16,8 +16,11 @@ MEMORY_SHARE = 4
 """A probe's buffers take at most one part in this many of the available memory."""
 
 
-def introduce(rank: int, local_rank: int | None) -> RankInfo:
-    """Describes this process as `rank`; without a local rank given, the rank counts as the host's only one."""
+def introduce(rank: int, local_rank: int | None, address: str) -> RankInfo:
+    """Describes this process as `rank`, which others reach at `address`.
+
+    Without a local rank given, the rank counts as its host's only one.
+    """
     import torch
 
     host = socket.gethostname()
@@ -25,12 +28,12 @@ def introduce(rank: int, local_rank: int | None) -> RankInfo:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     local = 0 if local_rank is None else local_rank
     available = psutil.virtual_memory().available
-    index, device_id, address, name, memory = local, "", "cpu", cpu_model(), machine
+    index, device_id, device_address, name, memory = local, "", "cpu", cpu_model(), machine
     if gpus:
         # A launcher may show each rank its own GPU alone, which is then that rank's device 0.
         index = local % gpus
         properties = torch.cuda.get_device_properties(index)
-        device_id, address, name = str(properties.uuid), _pci_address(properties), properties.name
+        device_id, device_address, name = str(properties.uuid), _pci_address(properties), properties.name
         if not properties.is_integrated:
             available, memory = torch.cuda.mem_get_info(index)[0], device_id
     return RankInfo(
@@ -42,10 +45,11 @@ def introduce(rank: int, local_rank: int | None) -> RankInfo:
         local_rank=local,
         device_index=index,
         device_id=device_id,
-        device_address=address,
+        device_address=device_address,
         device_name=name,
         memory_budget_bytes=available // MEMORY_SHARE,
         shares_memory_with=memory,
+        address=address,
     )
 
 

@@ -25,6 +25,9 @@ class SweepPlan:
     per_iteration: bool
     dtype: str
     reduction: str
+    """As the table names it; ``none`` where nothing is reduced."""
+    root: int = -1
+    """-1 where there is none."""
 
 
 class RankInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,8 @@ class RankInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What all ranks that share this rank's memory may use together."""
     shares_memory_with: str
     """Equal for ranks that take their buffers from the same memory."""
+    address: str = ""
+    """That its host uses towards the store, and other ranks reach it at; empty for a rank that has met nobody."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,12 @@ class Placement:
     rank_seconds: tuple[tuple[float, ...], ...]
     """[rank][iteration]"""
     rank_wrong: tuple[int, ...] | None
-    """Elements that are not what they must be, by rank; None where unchecked."""
+    """Elements that are not what they must be, by rank; None where unchecked.
+
+    A rank whose result differs from the others' has at least one, even where the element check found none.
+    """
+    odd_ranks: tuple[int, ...] = ()
+    """Ranks whose received bytes differ from most ranks' where all must be equal; all ranks where no most agree."""
 
     @property
     def seconds(self) -> tuple[float, ...]:
@@ -89,6 +99,7 @@ class Row:
     count: int
     out_of_place: Placement
     in_place: Placement
+    """Where the collective has no in-place form, the time of a call whose result is undefined, unchecked."""
 
     @property
     def placements(self) -> tuple[Placement, Placement]:
@@ -114,3 +125,11 @@ def average_bus_gb_per_s(rows: Sequence[Row], bus_factor: float) -> float:
     """Plain mean over all sizes and both columns: the footer's second figure; 0 without rows."""
     rates = [row.algorithm_gb_per_s(p) * bus_factor for row in rows for p in row.placements]
     return fmean(rates) if rates else 0.0
+
+
+def largest_bus_gb_per_s(rows: Sequence[Row], bus_factor: float) -> float:
+    """The better column's busbw of the largest size; 0 without rows.
+
+    Not the best of all sizes: on a link that is shaped by a token bucket, a short message goes faster than the rate.
+    """
+    return max((row.algorithm_gb_per_s(p) * bus_factor for row in rows[-1:] for p in row.placements), default=0.0)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from roofprobe.arguments import size_text
+from roofprobe.collectives.collective import PART_BYTES, Collective, Counts
 from roofprobe.collectives.dtypes import Dtype
 from roofprobe.collectives.results import RankInfo, SweepPlan
 from roofprobe.errors import BadInput
 
 
-def sweep_counts(plan: SweepPlan, dtype: Dtype) -> list[int]:
-    """Element counts from `min_bytes` to `max_bytes`, each once: times the factor if it exceeds 1, else plus the step.
+def sweep_elements(plan: SweepPlan, dtype: Dtype) -> list[int]:
+    """Elements of a message from `min_bytes` to `max_bytes`, each once: times the factor if above 1, else plus step.
 
     A size that is no whole number of elements is rounded down, as nccl-tests does; unlike there, sizes that hold no
     element are left out. Raises BadInput for an empty or endless sweep.
@@ -30,6 +31,26 @@ def sweep_counts(plan: SweepPlan, dtype: Dtype) -> list[int]:
     if not counts:
         raise BadInput(f"no size up to -e {plan.max_bytes} holds one {dtype.name} of {dtype.bytes} bytes; raise -e")
     return counts
+
+
+def sweep_counts(plan: SweepPlan, dtype: Dtype, collective: Collective, world_size: int) -> list[Counts]:
+    """What each rank sends and receives at every size of the plan, each once.
+
+    A message that is split becomes n parts of whole multiples of 16 bytes, as in nccl-tests: its size is rounded down
+    to that, and a size below 16 n bytes, which would be empty, is left out. Raises BadInput where none is left.
+    """
+    sizes: list[Counts] = []
+    for elements in sweep_elements(plan, dtype):
+        counts = collective.counts(elements, world_size, dtype.bytes)
+        if counts.count and counts not in sizes[-1:]:
+            sizes.append(counts)
+    if not sizes:
+        least = world_size * PART_BYTES
+        raise BadInput(
+            f"{collective.name} needs at least {least} bytes, {PART_BYTES} for each of {world_size} ranks;"
+            f" -e is {plan.max_bytes}: raise it"
+        )
+    return sizes
 
 
 def require_memory(buffer_bytes: int, ranks: Sequence[RankInfo]) -> None:

@@ -1,26 +1,25 @@
 """Measures one collective at every size of a plan, out of place and in place, and checks every element of the results.
 
-The check is never timed. Out of place, the receive buffer is poisoned before the timed loop and its contents after it
-are checked; then, and in place only, further operations on fresh inputs are checked as often as the plan says. (In
-place the timed loop reduces its own results over and over, so its last one tells nothing.)
+The check is never timed. The receive buffer is poisoned before the timed loop, and what the loop left in it is
+checked; then further operations on fresh inputs are checked as often as the plan says. (A reduction in place works on
+its own results over and over in the timed loop, so its last one tells nothing: only the fresh ones are checked.) Where
+every rank must receive the same bytes, the ranks are held against each other too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from time import perf_counter
-from typing import TYPE_CHECKING
 
-from roofprobe.collectives.collective import Collective
-from roofprobe.collectives.dtypes import Dtype
+from roofprobe.arguments import size_text
+from roofprobe.collectives.agreement import dissenters, hash_of
+from roofprobe.collectives.buffers import Buffers, make_room, moved_as_bytes
+from roofprobe.collectives.collective import Call, Collective, Counts
 from roofprobe.collectives.exact import Pattern, count_wrong, fill, poison
-from roofprobe.collectives.process_group import Group, first_line
+from roofprobe.collectives.process_group import Group
 from roofprobe.collectives.results import Placement, Row, SweepPlan
 from roofprobe.collectives.timed_loop import timed_loop
-from roofprobe.errors import RoofprobeError
-
-if TYPE_CHECKING:
-    import torch
 
 TIMED_SEED = 99
 
@@ -29,33 +28,26 @@ def sweep(
     collective: Collective,
     plan: SweepPlan,
     pattern: Pattern,
-    counts: Sequence[int],
+    sizes: Sequence[Counts],
     group: Group,
     time_limit_seconds: float | None = None,
 ) -> Iterator[Row]:
     """Yields a row a size, the same on every rank; stops early where the next size would pass the time limit.
 
-    Raises RoofprobeError naming this rank and the size where a collective fails: a peer has gone, or stays away
-    beyond the group's timeout.
+    Raises RuntimeError (torch's) where a collective fails: a peer has gone, or stays away beyond the group's timeout.
+    Names its phases to the group's watch, which knows more.
     """
-    import torch
-
     began = perf_counter()
     dtype = pattern.dtype
-    send = torch.empty(counts[-1], dtype=dtype.torch, device=group.device)
-    receive = torch.empty_like(send)
+    room = make_room(sizes, dtype, group.device)
     previous_end = 0.0
-    for count in counts:
-        n_bytes = count * dtype.bytes
-        try:
-            out_of_place = _placement(collective, plan, pattern, group, send[:count], receive[:count])
-            in_place = _placement(collective, plan, pattern, group, receive[:count], receive[:count])
-        except RuntimeError as error:
-            own = group.ranks[group.rank]
-            raise RoofprobeError(
-                f"rank {own.rank} on {own.host}: {collective.name} of {n_bytes} bytes failed: {first_line(error)}"
-            ) from None
-        yield Row(n_bytes, count, out_of_place, in_place)
+    for counts in sizes:
+        n_bytes = counts.largest * dtype.bytes
+        out_of_place, in_place = (
+            _placement(collective, plan, pattern, group, counts, buffers)
+            for buffers in (room.out_of_place(counts), room.in_place(counts, group.rank))
+        )
+        yield Row(n_bytes, counts.count, out_of_place, in_place)
         if time_limit_seconds is not None:
             # Rank 0's clock decides for all. The next size costs about twice this one, checks included.
             elapsed = group.gather([perf_counter() - began])[0][0]
@@ -65,48 +57,72 @@ def sweep(
 
 
 def _placement(
-    collective: Collective,
-    plan: SweepPlan,
-    pattern: Pattern,
-    group: Group,
-    send: torch.Tensor,
-    receive: torch.Tensor,
+    collective: Collective, plan: SweepPlan, pattern: Pattern, group: Group, counts: Counts, buffers: Buffers
 ) -> Placement:
-    in_place = send.data_ptr() == receive.data_ptr()
-    if in_place:
-        receive = send
-
-    def operation() -> None:
-        collective.start(send, receive, plan.reduction)
+    call = Call(group.rank, group.world_size, plan.reduction, plan.root)
+    operation = buffers.operation(collective, call, moved_as_bytes(collective, pattern.dtype, group.backend))
+    pieces = collective.expected(call, counts.count)
+    # A reduction in place overwrites what it read: nothing can be poisoned, and no second operation gives the same.
+    repeatable = collective.repeatable_in_place or not buffers.in_place
+    wrong: list[int] = []
+    hashes: list[int] = []
+    size = size_text(counts.largest * pattern.dtype.bytes)
+    what = f"{collective.name}, {size} {'in' if buffers.in_place else 'out of'} place"
 
     def prepare(seed: int) -> None:
-        fill(send, pattern, group.rank, seed)
-        if not in_place:
-            poison(receive, pattern.dtype)
+        group.watch.enter(f"filling the buffers of {what}", alone=True)
+        if repeatable:
+            poison(buffers.receive, pattern.dtype)
+        if collective.sends(call):
+            fill(buffers.send, pattern, group.rank, seed)
+
+    def check(seed: int) -> None:
+        group.synchronize()
+        group.watch.enter(f"the check of {what}", alone=True)
+        wrong.append(count_wrong(buffers.receive, pieces, pattern, seed))
+        if collective.same_everywhere:
+            hashes.append(hash_of(buffers.receive))
 
     prepare(TIMED_SEED)
+    group.watch.enter(f"the warm-up of {what}")
     for _ in range(plan.warmup_iterations):
         operation()
-    if not in_place:
-        poison(receive, pattern.dtype)
-    times = timed_loop(operation, group, plan.iterations, plan.blocking, plan.graph_launches)
-    wrong = [0]
-    if plan.checks and not in_place:
-        wrong.append(count_wrong(receive, pattern, TIMED_SEED))
-    for check in range(plan.checks):
-        prepare(check)
-        operation()
+    if repeatable:
         group.synchronize()
-        wrong.append(count_wrong(receive, pattern, check))
-    # An element that is wrong in several results is one wrong element: the worst result counts.
-    everyone = group.gather([times.mean_seconds, float(max(wrong)), *times.seconds])
+        prepare(TIMED_SEED) if buffers.in_place else poison(buffers.receive, pattern.dtype)
+    group.watch.enter(f"the timed loop of {what}")
+    times = timed_loop(operation, group, plan.iterations, plan.blocking, plan.graph_launches)
+    checks = plan.checks if collective.in_place or not buffers.in_place else 0
+    if checks and repeatable:
+        check(TIMED_SEED)
+    for seed in range(checks):
+        prepare(seed)
+        group.watch.enter(f"the checked operation of {what}")
+        operation()
+        check(seed)
+    group.watch.enter(f"comparing the results of {what}")
+    everyone_times = group.gather([times.mean_seconds, *times.seconds])
+    rank_wrong, odd_ranks = _verdict(group, wrong, hashes)
     return Placement(
-        mean_seconds=sum(values[0] for values in everyone) / group.world_size,
-        rank_seconds=tuple(tuple(values[2:]) for values in everyone),
-        rank_wrong=tuple(int(values[1]) for values in everyone) if plan.checks else None,
+        mean_seconds=fmean(values[0] for values in everyone_times),
+        rank_seconds=tuple(tuple(values[1:]) for values in everyone_times),
+        rank_wrong=rank_wrong if checks else None,
+        odd_ranks=odd_ranks,
     )
 
 
-def buffer_bytes(counts: Sequence[int], dtype: Dtype) -> int:
-    """What one rank allocates for the sweep: a send and a receive buffer of the largest size."""
-    return 2 * counts[-1] * dtype.bytes
+def _verdict(group: Group, wrong: Sequence[int], hashes: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """By rank, how many elements are wrong; and which ranks received something else than the others."""
+    halves = [float(half) for value in hashes for half in divmod(value, 1 << 32)]  # each exact in a float64
+    everyone = group.gather([float(max(wrong, default=0)), *halves])
+    # An element that is wrong in several results is one wrong element: the worst result counts.
+    counted = tuple(int(values[0]) for values in everyone)
+    odd: set[int] = set()
+    for i in range(1, 1 + len(halves), 2):
+        differing = dissenters([int(values[i]) << 32 | int(values[i + 1]) for values in everyone])
+        # Where no majority says which ranks are right, the element check does if it found anything.
+        if len(differing) < group.world_size or not any(counted):
+            odd.update(differing)
+    if any(counted):
+        return counted, tuple(sorted(odd))
+    return tuple(int(rank in odd) for rank in range(group.world_size)), tuple(sorted(odd))

@@ -7,7 +7,7 @@ inside it, and no other line may contain "out-of-place" or "Out of bounds values
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import fmean, pstdev
@@ -109,8 +109,8 @@ def _columns(texts: Sequence[str]) -> str:
 
 
 def format_row(row: Row, plan: SweepPlan, bus_factor: float) -> str:
-    """One size. The root is -1, as for every collective without one."""
-    line = f"{row.bytes:12d}  {row.count:12d}  {plan.dtype:>8}  {plan.reduction:>6}  {-1:6d}"
+    """One size."""
+    line = f"{row.bytes:12d}  {row.count:12d}  {plan.dtype:>8}  {plan.reduction:>6}  {plan.root:6d}"
     for placement in row.placements:
         line += _body(row, placement, bus_factor)
         if plan.per_iteration:
@@ -149,12 +149,19 @@ def footer(program: str, rows: Sequence[Row], bus_factor: float) -> list[str]:
 
 
 def name_wrong(rows: Sequence[Row], ranks: Sequence[RankInfo]) -> list[str]:
-    """For each rank with wrong elements: where, and how many in all."""
+    """For each rank with wrong elements or a result of its own: where, and how many in all."""
+    placements = [(row.bytes, placement) for row in rows for placement in row.placements]
     lines = []
     for r in ranks:
-        bad = [(row.bytes, p.rank_wrong[r.rank]) for row in rows for p in row.placements if p.rank_wrong]
-        total = sum(count for _, count in bad)
-        if total:
-            sizes = ", ".join(str(size) for size in sorted({size for size, count in bad if count}))
-            lines.append(f"rank {r.rank} on {r.host}: {total} wrong elements, at sizes {sizes}")
+        bad = [(size, p.rank_wrong[r.rank]) for size, p in placements if p.rank_wrong and p.rank_wrong[r.rank]]
+        if bad:
+            total = sum(count for _, count in bad)
+            lines.append(f"rank {r.rank} on {r.host}: {total} wrong elements, at sizes {_sizes(s for s, _ in bad)}")
+        odd = [size for size, p in placements if r.rank in p.odd_ranks]
+        if odd:
+            lines.append(f"rank {r.rank} on {r.host}: its bytes are not those of most ranks, at sizes {_sizes(odd)}")
     return lines
+
+
+def _sizes(sizes: Iterable[int]) -> str:
+    return ", ".join(str(size) for size in sorted(set(sizes)))

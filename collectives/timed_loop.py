@@ -12,6 +12,7 @@ meets them, and the meeting is not timed.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -65,8 +66,10 @@ def _pipelined(operation: Callable[[], None], group: Group, iterations: int) -> 
     for event in events[1:]:
         operation()
         event.record()
+    group.watch.progress = lambda: _count_done(events)
     group.synchronize()
     total = perf_counter() - began
+    group.watch.progress = None
     return LoopTimes(total / iterations, _between(events, 1))
 
 
@@ -86,8 +89,10 @@ def _graph(operation: Callable[[], None], group: Group, iterations: int, launche
     for event in events[1:]:
         graph.replay()
         event.record()
+    group.watch.progress = lambda: _count_done(events)
     group.synchronize()
     total = perf_counter() - began
+    group.watch.progress = None
     return LoopTimes(total / (launches * iterations), _between(events, iterations))
 
 
@@ -95,6 +100,11 @@ def _events(count: int) -> list[torch.cuda.Event]:
     import torch
 
     return [torch.cuda.Event(enable_timing=True) for _ in range(count)]
+
+
+def _count_done(events: list[torch.cuda.Event]) -> int:
+    """How many of the events, which end in order, have been reached; asks the device about few of them."""
+    return bisect_left(events, True, key=lambda event: not event.query())
 
 
 def _between(events: list[torch.cuda.Event], operations: int) -> tuple[float, ...]:

@@ -13,38 +13,23 @@ The fit takes the same loop's iterations one by one, in place, averaged over the
 from __future__ import annotations
 
 from collections.abc import Callable
-import os
-from pathlib import Path
-import sys
-import tempfile
-
-import msgspec
 
 from roofprobe.collectives.all_reduce import ALL_REDUCE
-from roofprobe.collectives.local_ranks import gpu_count, run_ranks
-from roofprobe.collectives.process_group import find_place
-from roofprobe.errors import BAD_INPUT, BadInput, RoofprobeError, run_command
+from roofprobe.collectives.latency_plan import LatencyPlan
+from roofprobe.errors import RoofprobeError
 from roofprobe.measurement import CollectiveMeasurement
-from roofprobe.probes.collective_flags import parse
-from roofprobe.probes.collective_rank import require_writable, run_as_rank
+from roofprobe.probes.collective_request import Program
+from roofprobe.probes.collective_start import measure_on_this_host, start
 
-NAME = "roofprobe allreduce"
-MODULE = "roofprobe.probes.allreduce"
 LOCAL_MAX_BYTES = 16 << 20
 """Large enough for beta: from a few MiB on, the bytes take nearly all of the time."""
+
+PROGRAM = Program("roofprobe allreduce", "roofprobe.probes.allreduce", __doc__, ALL_REDUCE)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs as a rank where a launcher has given this process a place, and otherwise starts the ranks of this host."""
-    arguments = sys.argv[1:] if argv is None else argv
-    try:
-        place = find_place(os.environ)
-    except BadInput as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
-        return BAD_INPUT
-    if place is not None:
-        return run_as_rank(ALL_REDUCE, NAME, __doc__, arguments, place)
-    return run_command(lambda: _start_ranks(arguments), NAME)
+    return start(PROGRAM, argv)
 
 
 def measure_local(
@@ -54,36 +39,28 @@ def measure_local(
     min_bytes: int = 8,
     max_bytes: int = LOCAL_MAX_BYTES,
     iterations: int = 20,
+    latency: LatencyPlan | None = None,
     on_line: Callable[[str], None] = print,
 ) -> CollectiveMeasurement:
     """Measures all_reduce of float32 between `ranks` processes of this host; its `transport` says over what.
 
     Sizes double from `min_bytes` to `max_bytes`, and none is begun that would not end within `seconds` of the first;
-    the ranks take about 3 s to start. `on_line` gets each line of the table, on another thread. Wrong results are in
-    the points. Raises BadInput (too little memory) or RoofprobeError (a rank died or hung), in one line; any other
-    exception, Ctrl-C among them, ends the ranks first.
+    the ranks take about 3 s to start. `latency` asks for that of small messages too, after them. `on_line` gets each
+    line of the table, on another thread. Wrong results are in the points. Raises BadInput (too little memory) or
+    RoofprobeError (a rank died or hung), in one line; any other exception, Ctrl-C among them, ends the ranks first.
     """
-    complaints: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="roofprobe-") as folder:
-        record = Path(folder) / "record.json"
-        flags = ["-b", min_bytes, "-e", max_bytes, "-f", 2, "-n", iterations, "--record", record]
-        if seconds is not None:
-            flags += ["--time-limit", seconds]
-        status = run_ranks(NAME, ["-m", MODULE, *map(str, flags)], ranks, on_line, complaints.append)
-        if record.exists():
-            return msgspec.json.decode(record.read_bytes(), type=CollectiveMeasurement)
-    told = [line.removeprefix(f"{NAME}: ") for line in complaints if line.startswith(NAME)]
-    # The survivors of a dead rank tell what they saw; who died is the better reason.
-    told.sort(key=lambda line: "was ended by" not in line)
-    reason = (told or complaints or [f"ended with status {status} and said nothing"])[0]
-    raise (BadInput if status == BAD_INPUT else RoofprobeError)(f"all-reduce over {ranks} ranks: {reason}")
-
-
-def _start_ranks(arguments: list[str]) -> int:
-    # What is wrong with the flags is said here, once, before any rank has spent seconds on importing torch.
-    request = parse(NAME, __doc__, arguments)
-    require_writable(request)
-    return run_ranks(NAME, ["-m", MODULE, *arguments], request.ranks or gpu_count() or 2)
+    flags = ["-b", str(min_bytes), "-e", str(max_bytes), "-f", "2", "-n", str(iterations)]
+    if seconds is not None:
+        flags += ["--time-limit", str(seconds)]
+    if latency is not None:
+        sizes = ",".join(map(str, latency.sizes))
+        flags += ["--latency", "--latency-sizes", sizes, "--latency-samples", str(latency.samples)]
+        flags += [] if latency.seconds is None else ["--latency-limit", str(latency.seconds)]
+    try:
+        (measured,) = measure_on_this_host(PROGRAM, ranks, flags, on_line)
+    except RoofprobeError as error:
+        raise type(error)(f"all-reduce over {ranks} ranks: {error}") from None
+    return measured
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from roofprobe.kernels.formats import FP8Weight, MXFP4Weight, NVFP4Weight
-    from roofprobe.probes.case import Operands
+    from roofprobe.probes.case import ExpertOperands, Operands
 
     Run = Callable[[int], object]
 
@@ -29,7 +29,8 @@ class Baseline:
     module: str
     formats: tuple[str, ...]
     sides: tuple[str, ...]
-    make: Callable[[Operands], Run]
+    make: Callable[[Any], Run]
+    """From `Operands`, or for experts `ExpertOperands`."""
 
 
 def torch_gemv(o: Operands) -> Run:
@@ -40,6 +41,32 @@ def torch_gemv(o: Operands) -> Run:
     if o.batch == 1:
         return lambda copy: torch.mv(weights[copy], x[0], out=o.outputs[copy][0])
     return lambda copy: torch.mm(x, weights[copy].t(), out=o.outputs[copy])
+
+
+def torch_grouped_gemv(o: ExpertOperands) -> Run:
+    """torch.mv, or torch.mm for an expert with several tokens, one for each expert: known beforehand."""
+    import torch
+
+    weights = _dense(o.weights)
+    alone: list[list[tuple[torch.Tensor, ...]]] = []
+    shared: list[list[tuple[torch.Tensor, ...]]] = []
+    for numbers, output in zip(o.expert_ids, o.outputs, strict=True):
+        alone.append([])
+        shared.append([])
+        for number in numbers.unique().tolist():
+            tokens, places = torch.nonzero(numbers == number, as_tuple=True)
+            if len(tokens) == 1:
+                alone[-1].append((weights[number], o.x[tokens[0]], output[tokens[0], places[0]]))
+            else:
+                shared[-1].append((weights[number].t(), o.x[tokens], tokens, places))
+
+    def run(copy: int) -> None:
+        for matrix, vector, row in alone[copy]:
+            torch.mv(matrix, vector, out=row)
+        for matrix, vectors, tokens, places in shared[copy]:
+            o.outputs[copy][tokens, places] = torch.mm(vectors, matrix)
+
+    return run
 
 
 def torch_dequantize(o: Operands) -> Run:
@@ -130,6 +157,7 @@ GEMV = (
     Baseline("flashinfer", "flashinfer", ("bf16", "fp8", "nvfp4"), ("device",), flashinfer_gemv),
     Baseline("gemlite", "gemlite", QUANTIZED, ("device",), gemlite_gemv),
 )
+GROUPED_GEMV = (Baseline("torch", "torch", ("bf16",), ("device", "host"), torch_grouped_gemv),)
 DEQUANT = (
     Baseline("torch", "torch", QUANTIZED, ("device", "host"), torch_dequantize),
     Baseline("torchao", "torchao", ("nvfp4",), ("device",), torchao_dequantize),

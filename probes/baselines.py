@@ -1,6 +1,7 @@
 """Other people's kernels for the same work, on the same operands and against the same ceiling as ours.
 
-    torch       bf16 GEMV by torch.mv / torch.mm (cuBLAS on a GPU); dequantization as eager torch expressions
+    torch       bf16 GEMV by torch.mv / torch.mm (cuBLAS on a GPU), one for each expert that is taken of a layer with
+                experts; dequantization as eager torch expressions
     cupy        bf16 GEMV, and read and copy, in CUDA C++ through NVRTC
     flashinfer  bf16, FP8 and NVFP4 weights times bf16 vectors
     gemlite     FP8, NVFP4 and MXFP4 weights times bf16 vectors
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 import time
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from roofprobe.measurement import Measurement, Skipped
 from roofprobe.probes import baseline_kernels
 from roofprobe.probes.baseline_kernels import Baseline
-from roofprobe.probes.case import Case, Ceiling, Operands, measure_case
+from roofprobe.probes.case import Case, Ceiling, ExpertOperands, Operands, measure_case
 from roofprobe.probes.sides import CACHES_PER_ARRAY
 
 if TYPE_CHECKING:
@@ -71,7 +73,18 @@ def dequant_rows(side: MeasuredSide, operands: Operands, ceiling: Ceiling, secon
         on_result(_row("dequant", baseline, side, cut, bytes_moved, ceiling, seconds))
 
 
-def _fitting(table: Iterable[Baseline], side: MeasuredSide, operands: Operands) -> Sequence[Baseline]:
+def grouped_gemv_rows(
+    side: MeasuredSide, operands: ExpertOperands, ceiling: Ceiling, seconds: float, on_result: OnResult
+) -> None:
+    """Measures every baseline for this grouped GEMV, or says why not."""
+    from roofprobe.kernels.grouped_gemv import algorithmic_bytes
+
+    bytes_moved = algorithmic_bytes(operands.weights, operands.expert_ids[0])
+    for baseline in _fitting(baseline_kernels.GROUPED_GEMV, side, operands):
+        on_result(_row("gemv", baseline, side, operands, bytes_moved, ceiling, seconds))
+
+
+def _fitting(table: Iterable[Baseline], side: MeasuredSide, operands: Operands | ExpertOperands) -> Sequence[Baseline]:
     return [b for b in table if operands.format in b.formats and side.side in b.sides]
 
 
@@ -79,7 +92,7 @@ def _row(
     probe: Literal["gemv", "dequant"],
     baseline: Baseline,
     side: MeasuredSide,
-    operands: Operands,
+    operands: Operands | ExpertOperands,
     bytes_moved: int,
     ceiling: Ceiling,
     seconds: float,
@@ -92,7 +105,7 @@ def _row(
     if find_spec(baseline.module) is None:
         return skipped(f"{baseline.module} is not installed")
     outputs = list(operands.outputs)  # some baselines leave their result in a tensor of their own
-    operands = Operands(operands.format, operands.weights, outputs, operands.x)
+    operands = replace(operands, outputs=outputs)
     try:
         run = baseline.make(operands)
         once = _second_launch(run, side)
@@ -129,22 +142,30 @@ def _second_launch(run: Callable[[int], object], side: MeasuredSide) -> float:
     return time.perf_counter() - start
 
 
-def _count_wrong(operands: Operands, copy: int) -> int:
-    from roofprobe.kernels import dequant_check, gemv_check
+def _count_wrong(operands: Operands | ExpertOperands, copy: int) -> int:
+    from roofprobe.kernels import dequant_check, gemv_check, grouped_gemv_check
 
+    if isinstance(operands, ExpertOperands):
+        numbers, found = operands.expert_ids[copy], operands.outputs[copy]
+        return grouped_gemv_check.count_wrong(operands.weights, operands.x, numbers, found)
     weight, out = operands.weights[copy], operands.outputs[copy]
     if operands.x is None:
         return dequant_check.count_wrong(weight, out)  # type: ignore[arg-type]
     return gemv_check.count_wrong(weight, operands.x, out)
 
 
-def _relative_error(operands: Operands) -> float:
+def _relative_error(operands: Operands | ExpertOperands) -> float:
     """|found - expected| / |expected| over the first rows, by the eager reference."""
     import torch
 
     from roofprobe.kernels.dequant import dequantize
     from roofprobe.kernels.gemv import gemv
+    from roofprobe.kernels.grouped_gemv import grouped_gemv
 
+    if isinstance(operands, ExpertOperands):
+        numbers, found = operands.expert_ids[0], operands.outputs[0]
+        expected = grouped_gemv(operands.weights, operands.x, numbers, out_dtype=torch.float32, backend="torch")
+        return float((found.float() - expected).norm() / expected.norm())
     rows = min(operands.n, 1024)
     part, found = _first_rows(operands.weights[0], rows), operands.outputs[0]
     if operands.x is None:

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from roofprobe.measurement import Measurement
 from roofprobe.probes.configs import stream_config
+from roofprobe.probes.rotation import Rotation
 from roofprobe.timing import Launch, measure
 
 if TYPE_CHECKING:
     import torch
 
+    from roofprobe.kernels.experts import Experts
     from roofprobe.kernels.formats import Weight
     from roofprobe.probes.memory import StreamBuffers
     from roofprobe.probes.sides import MeasuredSide
 
 POISON = float("nan")
+FUSED_ON_A_CPU = "compute-bound: decoding {} costs a CPU core more than reading it"
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,41 @@ class Operands:
 
 
 @dataclass(frozen=True)
+class ExpertOperands:
+    """What a row of a mixture of experts is made of: a stack W[E, N, K] and vectors x[T, K] for all copies; each copy
+    has its own expert numbers [T, top_k], and an output [T, top_k, N]."""
+
+    format: str
+    experts: int
+    """Of the layer; the stack holds those that some copy takes."""
+    weights: Experts
+    expert_ids: Sequence[torch.Tensor]
+    outputs: list[torch.Tensor]
+    x: torch.Tensor
+
+    @property
+    def n(self) -> int:
+        return int(self.weights.shape[1])
+
+    @property
+    def k(self) -> int:
+        return int(self.weights.shape[2])
+
+    @property
+    def batch(self) -> int:
+        return int(self.x.shape[0])
+
+    @property
+    def top_k(self) -> int:
+        return int(self.expert_ids[0].shape[1])
+
+
+@dataclass(frozen=True)
 class Case:
     """One row to measure. `run` does the work on one copy of the operands; `count_wrong`, if any, checks it."""
 
     probe: Literal["gemv", "dequant"]
-    operands: Operands
+    operands: Operands | ExpertOperands
     backend: str
     bytes_moved: int
     run: Callable[[int], object]
@@ -67,6 +100,11 @@ class Ceiling:
     name: str
     launch: Launch
     bytes_moved: int
+
+
+def compute_bound(side: MeasuredSide, weight_format: str) -> str | None:
+    """What a GEMV's row says where decoding takes longer than reading: for quantized weights on a CPU."""
+    return FUSED_ON_A_CPU.format(weight_format.upper()) if side.side == "host" and weight_format != "bf16" else None
 
 
 def read_ceiling(side: MeasuredSide, buffers: StreamBuffers) -> Ceiling:
@@ -89,36 +127,24 @@ def copy_ceiling(side: MeasuredSide, buffers: StreamBuffers) -> Ceiling:
 def measure_case(case: Case, side: MeasuredSide, ceiling: Ceiling, seconds: float) -> Measurement:
     """Times `case` against `ceiling` within `seconds`, its outputs poisoned before and checked after."""
     operands = case.operands
-    launched: set[int] = set()
-    before: set[int] = set()
-
-    def launch(count: int) -> None:
-        copy = count % len(operands.weights)
-        launched.add(copy)
-        case.run(copy)
-
-    def poison() -> None:
-        for out in operands.outputs:
-            out.fill_(POISON)
-        before.update(launched)
-        launched.clear()
-
+    routed = operands if isinstance(operands, ExpertOperands) else None
+    rotation = Rotation(case.run, operands.outputs, POISON)
     timing = measure(
-        launch,
+        rotation.launch,
         side.stopwatch,
         side.limits(seconds),
         reference=ceiling.launch,
-        poison=poison,
+        poison=rotation.poison,
     )
-    # A captured graph is replayed without a call of `launch`: then what counts is what was captured.
-    timed = sorted(launched or before)
     return Measurement(
         probe=case.probe,
-        op=case.probe,
+        op=case.probe if routed is None else "grouped_gemv",
         format=operands.format,
         n=operands.n,
         k=operands.k,
         batch=operands.batch,
+        experts=None if routed is None else routed.experts,
+        top_k=None if routed is None else routed.top_k,
         side=side.side,
         memory=side.memory,
         backend=case.backend,
@@ -129,6 +155,6 @@ def measure_case(case: Case, side: MeasuredSide, ceiling: Ceiling, seconds: floa
         reference=ceiling.name,
         reference_bytes=ceiling.bytes_moved,
         nominal_gb_per_s=side.nominal_gb_per_s,
-        wrong=None if case.count_wrong is None else sum(map(case.count_wrong, timed)),
+        wrong=None if case.count_wrong is None else sum(map(case.count_wrong, rotation.written())),
         note=case.note,
     )

@@ -17,6 +17,7 @@ from typing import Any
 from roofprobe.measurement import Measurement
 from roofprobe.robust import median, median_interval
 
+SAME = ("op", "side", "k", "batch", "experts", "top_k", "reference", "residency")
 CONFIDENCE = 0.975
 """Of each row's interval: both hold at once with at least 95 %."""
 
@@ -45,7 +46,7 @@ def comparisons(measurements: Iterable[Measurement]) -> list[Comparison]:
 
 
 def _same_work(ours: Measurement, other: Measurement) -> bool:
-    return all(getattr(ours, f) == getattr(other, f) for f in ("op", "side", "k", "batch", "reference", "residency"))
+    return all(getattr(ours, f) == getattr(other, f) for f in SAME)
 
 
 def _compare(ours: Measurement, baseline: Measurement) -> Comparison:

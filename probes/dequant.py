@@ -11,22 +11,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from roofprobe.arguments import parser
-from roofprobe.errors import run_command
 from roofprobe.measurement import Measurement, Skipped
-from roofprobe.probes.baselines import add_baselines_flag, dequant_rows
+from roofprobe.probes.baselines import dequant_rows
 from roofprobe.probes.case import Case, Operands, copy_ceiling, measure_case
-from roofprobe.probes.command import add_flags, measure_sides
 from roofprobe.probes.configs import config_record, dequant_config
-from roofprobe.probes.stored import add_checkpoint_flags, show_listing, stored_sources, wanted_from
+from roofprobe.probes.weight_command import add_weight_flags, run_weights
 from roofprobe.probes.weights import (
     QUANTIZED,
     Shape,
     Source,
-    add_shape_flags,
     place,
-    random_sources,
-    shapes_from,
-    undivided,
 )
 
 if TYPE_CHECKING:
@@ -98,30 +92,8 @@ def _quantized(weight: Weight) -> QuantizedWeight:
 def main(argv: list[str] | None = None) -> int:
     """Runs ``roofprobe dequant``; returns the exit status."""
     top = parser("roofprobe dequant", "Quantized weights to bf16, held against the copy ceiling of the same run.")
-    add_flags(top, seconds=10)
-    add_shape_flags(top, QUANTIZED)
-    add_checkpoint_flags(top)
-    add_baselines_flag(top, default=True)
-    arguments = top.parse_args(argv)
-    formats = QUANTIZED if arguments.format is None else (arguments.format,)
-    wanted = wanted_from(top, arguments)
-    shapes = () if wanted is not None else shapes_from(top, arguments)
-
-    def command() -> int:
-        if wanted is not None and wanted.list_only:
-            return show_listing(wanted, arguments.json)
-        sources = random_sources(shapes, formats) if wanted is None else stored_sources(wanted, formats)
-        return measure_sides(
-            arguments,
-            steps=len(sources),
-            arrays=2,
-            probe_side=lambda side, buffers, on_step, on_result: probe_dequant(
-                side, buffers, sources, arguments.seconds, on_step, on_result, arguments.baselines
-            ),
-            skipped=undivided("dequant", shapes, formats),
-        )
-
-    return run_command(command, "roofprobe dequant")
+    add_weight_flags(top, QUANTIZED)
+    return run_weights("dequant", top, top.parse_args(argv), QUANTIZED, probe_dequant)
 
 
 if __name__ == "__main__":

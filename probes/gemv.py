@@ -2,7 +2,8 @@
 
 Each row is paired with the read ceiling measured beside it. Bytes are the algorithm's: weights, scales, x and y, each
 once. Results are checked element by element against float64, within the error bound that float32 accumulation in any
-order can't exceed. Other people's kernels for the same product are measured beside ours (`baselines`).
+order can't exceed. Other people's kernels for the same product are measured beside ours (`baselines`). With
+``--experts`` it is a mixture of experts' product (`grouped`).
 """
 
 from __future__ import annotations
@@ -12,24 +13,19 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from roofprobe.arguments import parser, positive_int
-from roofprobe.errors import run_command
 from roofprobe.measurement import Measurement, Skipped
-from roofprobe.probes.baselines import add_baselines_flag, gemv_rows
-from roofprobe.probes.case import Case, Operands, measure_case, read_ceiling
-from roofprobe.probes.command import add_flags, measure_sides
+from roofprobe.probes.baselines import gemv_rows
+from roofprobe.probes.case import Case, Operands, compute_bound, measure_case, read_ceiling
 from roofprobe.probes.configs import config_record, gemv_config
-from roofprobe.probes.stored import add_checkpoint_flags, show_listing, stored_sources, wanted_from
+from roofprobe.probes.grouped import add_expert_flags, run_experts
+from roofprobe.probes.weight_command import add_weight_flags, run_weights
 from roofprobe.probes.weights import (
     FORMATS,
     SEED,
     Placement,
     Source,
-    add_shape_flags,
     place,
     random_source,
-    random_sources,
-    shapes_from,
-    undivided,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
     from roofprobe.probes.sides import MeasuredSide
 
 MAX_BATCH = 16
-FUSED_ON_A_CPU = "compute-bound: decoding {} costs a CPU core more than reading it"
 
 
 def probe_gemv(
@@ -84,10 +79,7 @@ def gemv_case(side: MeasuredSide, operands: Operands, note: str | None = None) -
 
     x, batch = operands.x, operands.batch
     assert x is not None and batch is not None
-    config = gemv_config(side, operands.n, batch)
-    bound = (
-        FUSED_ON_A_CPU.format(operands.format.upper()) if side.side == "host" and operands.format != "bf16" else None
-    )
+    config = gemv_config(side, operands.n, batch, operands.format, x)
     return Case(
         probe="gemv",
         operands=operands,
@@ -96,42 +88,24 @@ def gemv_case(side: MeasuredSide, operands: Operands, note: str | None = None) -
         run=lambda copy: kernel.gemv(operands.weights[copy], x, out=operands.outputs[copy], config=config),
         count_wrong=lambda copy: count_wrong(operands.weights[copy], x, operands.outputs[copy]),
         config=config_record(config),
-        note="; ".join(filter(None, (note, bound))) or None,
+        note="; ".join(filter(None, (note, compute_bound(side, operands.format)))) or None,
     )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs ``roofprobe gemv``; returns the exit status."""
     top = parser("roofprobe gemv", "Decode's matrix-vector product, held against the read ceiling of the same run.")
-    add_flags(top, seconds=10)
-    add_shape_flags(top, FORMATS)
-    add_checkpoint_flags(top)
+    add_weight_flags(top, FORMATS)
+    add_expert_flags(top, "a grouped GEMV, of the chosen ones; default: one plain weight")
     top.add_argument("--batch", type=positive_int, default=1, help="vectors at once, 1 to 16 (default 1)")
-    add_baselines_flag(top, default=True)
     arguments = top.parse_args(argv)
     if arguments.batch > MAX_BATCH:
         top.error(f"argument --batch: {arguments.batch} is above {MAX_BATCH}: a larger batch is no longer a GEMV")
-    formats = FORMATS if arguments.format is None else (arguments.format,)
-    wanted = wanted_from(top, arguments)
-    shapes = () if wanted is not None else shapes_from(top, arguments)
-
-    def command() -> int:
-        if wanted is not None and wanted.list_only:
-            return show_listing(wanted, arguments.json)
-        sources = (
-            random_sources(shapes, formats) if wanted is None else stored_sources(wanted, formats, arguments.batch)
-        )
-        return measure_sides(
-            arguments,
-            steps=len(sources),
-            arrays=2,
-            probe_side=lambda side, buffers, on_step, on_result: probe_gemv(
-                side, buffers, sources, arguments.seconds, on_step, on_result, arguments.baselines
-            ),
-            skipped=undivided("gemv", shapes, formats),
-        )
-
-    return run_command(command, "roofprobe gemv")
+    if arguments.experts is not None:
+        return run_experts(top, arguments)
+    if arguments.top_k is not None:
+        top.error("argument --top-k: needs --experts")
+    return run_weights("gemv", top, arguments, FORMATS, probe_gemv)
 
 
 if __name__ == "__main__":

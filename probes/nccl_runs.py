@@ -96,7 +96,7 @@ class ProbeRunner:
     def command(self, setting: NcclSetting, record: Path, extra: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
         """(arguments, environment) of the process to start."""
         flags = ["-b", self.min_bytes, "-e", self.max_bytes, "-f", self.step_factor, "-n", self.iterations]
-        probe = ["allreduce", *map(str, flags), "--record", str(record)]
+        probe = ["allreduce", *map(str, flags), "--no-link-baseline", "--record", str(record)]
         asked = setting.environment() | dict(extra)
         own = {name: value for name, value in os.environ.items() if name not in VARIED}
         roofprobe = [sys.executable, "-m", "roofprobe.cli"]

@@ -19,11 +19,13 @@ import time
 from typing import TYPE_CHECKING
 
 from roofprobe.arguments import parser, size
+from roofprobe.collectives.latency_plan import QUICK_SIZES, LatencyPlan, decode_sizes
 from roofprobe.console import HEADER, Console, row, skipped_line
 from roofprobe.errors import FAILED, NOT_MEASURED, OK, BadInput, RoofprobeError, run_command
 from roofprobe.measurement import Ended, Environment, Measurement, RunWriter, Skipped, exit_status, read_run
 from roofprobe.probes import weights
 from roofprobe.probes.baselines import add_baselines_flag
+from roofprobe.probes.grouped import GPT_OSS, ExpertShape
 
 if TYPE_CHECKING:
     from roofprobe.probes.sides import MeasuredSide
@@ -37,15 +39,36 @@ class Thoroughness:
     kernel_seconds: float
     collective_seconds: float
     shapes: Sequence[weights.Shape]
+    experts: Sequence[ExpertShape] = ()
+    latency: LatencyPlan | None = None
+    """Of small all-reduces."""
     baselines: bool = True
     """Whether other people's kernels are measured too; `--baselines` and `--no-baselines` decide otherwise."""
 
 
 QUICK = Thoroughness(
-    memory_seconds=2, kernel_seconds=1.5, collective_seconds=5, shapes=weights.QUICK_SHAPES, baselines=False
+    memory_seconds=2,
+    kernel_seconds=1.5,
+    collective_seconds=5,
+    latency=LatencyPlan(QUICK_SIZES, samples=1000, seconds=5),
+    shapes=weights.QUICK_SHAPES,
+    baselines=False,
 )
-DEFAULT = Thoroughness(memory_seconds=10, kernel_seconds=5, collective_seconds=20, shapes=weights.DEFAULT_SHAPES)
-FULL = Thoroughness(memory_seconds=30, kernel_seconds=30, collective_seconds=60, shapes=weights.FULL_SHAPES)
+DEFAULT = Thoroughness(
+    memory_seconds=10,
+    kernel_seconds=5,
+    collective_seconds=20,
+    latency=LatencyPlan(decode_sizes(), samples=1000, seconds=30),
+    shapes=weights.DEFAULT_SHAPES,
+)
+FULL = Thoroughness(
+    memory_seconds=30,
+    kernel_seconds=30,
+    collective_seconds=60,
+    latency=LatencyPlan(decode_sizes(), samples=10_000, seconds=240),
+    shapes=weights.FULL_SHAPES,
+    experts=(GPT_OSS,),
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -119,7 +142,8 @@ def _measure_everything(
     """Returns what went wrong without ending the run: an all-reduce whose ranks died costs no other row."""
     shapes = thoroughness.shapes
     formats = len(weights.FORMATS), len(weights.QUANTIZED)
-    per_side = 5 + formats[0] * len(shapes) + formats[1] * len({(s.n, s.k) for s in shapes})
+    per_side = 5 + formats[0] * len([*shapes, *thoroughness.experts])
+    per_side += formats[1] * len({(s.n, s.k) for s in shapes})
     groups = collective_groups(environment)
     with console.progress(per_side * len(sides) + len(groups)):
         for side in sides:
@@ -135,6 +159,7 @@ def _measure_side(side: MeasuredSide, thoroughness: Thoroughness, writer: RunWri
     from roofprobe.probes.comparison import comparisons, line
     from roofprobe.probes.dequant import probe_dequant, without_batches
     from roofprobe.probes.gemv import probe_gemv
+    from roofprobe.probes.grouped import probe_grouped
     from roofprobe.probes.memory import allocate, probe_memory
 
     console.line(side.ceiling_line())
@@ -163,6 +188,11 @@ def _measure_side(side: MeasuredSide, thoroughness: Thoroughness, writer: RunWri
             on_result(each)
         sources = weights.random_sources(shapes, formats)
         probe(side, buffers, sources, thoroughness.kernel_seconds, console.step, on_result, thoroughness.baselines)
+    if thoroughness.experts:
+        for each in weights.undivided("gemv", thoroughness.experts, weights.FORMATS):
+            on_result(each)
+        limits = thoroughness.kernel_seconds, console.step, on_result, thoroughness.baselines
+        probe_grouped(side, buffers, thoroughness.experts, weights.FORMATS, *limits)
     for compared in comparisons(measured):
         console.line(line(compared))
 
@@ -177,7 +207,14 @@ def _measure_all_reduce(ranks: int, thoroughness: Thoroughness, writer: RunWrite
 
     console.step(f"all-reduce, {ranks} ranks")
     try:
-        writer.write(measure_local(ranks, seconds=thoroughness.collective_seconds, on_line=console.line))
+        writer.write(
+            measure_local(
+                ranks,
+                seconds=thoroughness.collective_seconds,
+                latency=thoroughness.latency,
+                on_line=console.line,
+            )
+        )
     except RoofprobeError as error:
         writer.write(Skipped(probe="allreduce", case=f"{ranks} ranks", reason=str(error)))
         return str(error)
@@ -203,7 +240,9 @@ def _finish(out: Path, console: Console, interrupted: bool, failures: list[str],
     if as_json:
         print((out / "profile.json").read_text(), end="")
     status = exit_status(run.measurements)
-    if failures or any(point.wrong for collective in run.collectives for point in collective.points):
+    wrong = [point.wrong for c in run.collectives for point in c.points]
+    wrong += [point.wrong for c in run.collectives for point in c.latency]
+    if failures or any(wrong):
         status = FAILED
     return status or (NOT_MEASURED if interrupted else OK)
 

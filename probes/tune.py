@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     top = parser(
         "roofprobe tune",
         "Find the fastest kernel configurations and keep them in a tuning profile.",
-        f"--seconds is for one configuration; the {FINALISTS} fastest are then measured {CONFIRM_TIMES} times as long.\n"
+        f"--seconds is for one configuration; the {FINALISTS} fastest are then measured {CONFIRM_TIMES} times as long."
+        "\n"
         "`roofprobe tune --nccl` finds NCCL's settings instead; it has flags of its own: roofprobe tune --nccl --help",
     )
     top.add_argument("--op", choices=OPS, help="what to tune (default: all)")

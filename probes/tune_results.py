@@ -44,6 +44,8 @@ def entry_for(target: Target, outcome: Outcome, kernels: str) -> TunedKernel:
         n=target.n,
         k=target.k,
         batch=target.batch,
+        experts=target.experts,
+        top_k=target.top_k,
         side=target.side.side,
         backend=target.side.backend,
         config=outcome.best.config,
@@ -70,7 +72,7 @@ def verdict(target: Target, entry: TunedKernel, outcome: Outcome) -> list[str]:
     rate = entry.bytes / entry.seconds / 1e9
     verdict = "keep the default" if entry.keep_default else "use"
     best = f"{config_text(entry.config)}: {gain}, {rate:.1f} GB/s, best of {entry.tried}{busy}"
-    lines = [f"{target.subject.name:<44}{verdict}: {best}"]
+    lines = [f"{target.subject.name:<43} {verdict}: {best}"]
     lines += [f"  WRONG: {config_text(tried.config)}: {tried.problem}" for tried in outcome.rejected if tried.wrong]
     others = [tried for tried in outcome.rejected if not tried.wrong]
     if others:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from roofprobe.measurement import IMPOSSIBLE_ABOVE
 from roofprobe.probes.configs import config_record
 from roofprobe.probes.memory import SCALAR
+from roofprobe.probes.rotation import Rotation
 from roofprobe.probes.sides import ROW_BYTES
 from roofprobe.probes.tune_search import Subject, Trial
 from roofprobe.probes.weights import Placement, Shape, place
@@ -41,6 +42,8 @@ class Target:
     side: MeasuredSide
     bytes: int
     subject: Subject
+    experts: int | None = None
+    top_k: int | None = None
 
 
 @dataclass
@@ -66,36 +69,13 @@ class Operands:
         if is_default not in self._outputs or self.op == "read":  # how many partial sums follows from the configuration
             self._outputs[is_default] = [self.make_output(built) for _ in range(self.copies)]
         outputs = self._outputs[is_default]
-        launched: set[int] = set()
-        captured: set[int] = set()
-
-        def launch(count: int) -> None:
-            copy = count % self.copies
-            (captured if self._capturing() else launched).add(copy)
-            self.run(copy, outputs[copy], built)
-
-        def poison() -> None:
-            launched.clear()  # of warming up; what a CUDA graph has captured is launched again with every sample
-            for output in outputs:
-                output.fill_(self.poison)
-
-        def count_wrong() -> int:
-            assert launched | captured, "nothing ran since the outputs were poisoned"
-            return sum(self.count_wrong(copy, outputs[copy]) for copy in sorted(launched | captured))
-
+        rotation = Rotation(lambda copy: self.run(copy, outputs[copy], built), outputs, self.poison)
         return Trial(
-            launch=launch,
-            poison=poison,
-            count_wrong=count_wrong,
+            launch=rotation.launch,
+            poison=rotation.poison,
+            count_wrong=lambda: sum(self.count_wrong(copy, outputs[copy]) for copy in rotation.written()),
             stopwatch=HostStopwatch(cpus=built.threads) if self.side.side == "host" else self.side.stopwatch,
         )
-
-    def _capturing(self) -> bool:
-        if self.side.device.type != "cuda":
-            return False
-        import torch
-
-        return torch.cuda.is_current_stream_capturing()
 
 
 def weight_target(op: TunedOp, weight_format: str, shape: Shape, side: MeasuredSide, seconds: float) -> Target:
@@ -104,18 +84,19 @@ def weight_target(op: TunedOp, weight_format: str, shape: Shape, side: MeasuredS
 
     is_gemv = op == "gemv"
     at = place(shape, weight_format, side, bytes_per_output=0 if is_gemv else BYTES_PER_OUTPUT)
-    stored = _stored_bytes(weight_format, at.n, at.k)
+    stored = stored_bytes(weight_format, at.n, at.k)
     written = BYTES_PER_OUTPUT * (at.batch * (at.n + at.k) if is_gemv else at.n * at.k)
     if side.side == "host":
         space: Sequence[object] = search.host_space(op, stored if is_gemv else written)
     elif is_gemv:
-        space = search.gemv_space(weight_format, at.n, at.k, at.batch, *_gpu(side))
+        space = search.gemv_space(weight_format, at.n, at.k, at.batch, *gpu(side))
     else:
-        space = search.dequant_space(at.n, at.k, *_gpu(side))
+        space = search.dequant_space(at.n, at.k, *gpu(side))
     make = _gemv_operands if is_gemv else _dequant_operands
     name = f"{side.side} {op} {weight_format} {at.n}x{at.k}" + (f" b{at.batch}" if is_gemv else "")
-    subject = _subject(name, space, lambda seed: make(side, at, weight_format, seed), side, seconds, stored + written)
-    return Target(op, weight_format, at.n, at.k, at.batch if is_gemv else 1, side, stored + written, subject)
+    moved = stored + written
+    tuned = subject(name, space, lambda seed: make(side, at, weight_format, seed), side, seconds, moved)
+    return Target(op, weight_format, at.n, at.k, at.batch if is_gemv else 1, side, moved, tuned)
 
 
 def stream_target(op: TunedOp, side: MeasuredSide, seconds: float) -> Target:
@@ -128,16 +109,17 @@ def stream_target(op: TunedOp, side: MeasuredSide, seconds: float) -> Target:
     n_bytes = min(side.array_bytes, max(1, 3 * side.array_bytes // arrays // ROW_BYTES) * ROW_BYTES)
     n = n_bytes // ELEMENT_BYTES
     on_host = side.side == "host"
-    space: Sequence[object] = search.host_space(op, n_bytes) if on_host else search.stream_space(op, n, _gpu(side)[0])
+    space: Sequence[object] = search.host_space(op, n_bytes) if on_host else search.stream_space(op, n, gpu(side)[0])
     useful = counted.useful_bytes(n)
     name = f"{side.side} {op} float32 {n}"
-    subject = _subject(name, space, lambda seed: _stream_operands(side, op, n, seed), side, seconds, useful)
-    return Target(op, "float32", n, None, 1, side, useful, subject)
+    tuned = subject(name, space, lambda seed: _stream_operands(side, op, n, seed), side, seconds, useful)
+    return Target(op, "float32", n, None, 1, side, useful, tuned)
 
 
-def _subject(
+def subject(
     name: str, space: Sequence[object], make: Callable[[int], Operands], side: MeasuredSide, seconds: float, moved: int
 ) -> Subject:
+    """What is tuned, `moved` bytes with every launch."""
     cannot_run: tuple[type[Exception], ...] = (ValueError, RuntimeError)
     if side.side == "device":
         from triton.errors import TritonError
@@ -155,18 +137,18 @@ def _subject(
     )
 
 
-def _gpu(side: MeasuredSide) -> tuple[int, str]:
+def gpu(side: MeasuredSide) -> tuple[int, str]:
     """Multiprocessors, and the decode mode."""
     from roofprobe.kernels.launch import device_mode, multiprocessors
 
     return multiprocessors(side.device), device_mode(side.device)
 
 
-def _stored_bytes(weight_format: str, n: int, k: int) -> int:
+def stored_bytes(weight_format: str, n: int, k: int) -> int:
     """Of a weight that need not be there: one row's bytes, and those that each further row adds."""
-    from roofprobe.kernels.formats import random_weight, stored_bytes
+    from roofprobe.kernels import formats
 
-    one, two = (stored_bytes(random_weight(weight_format, rows, k, 0, "cpu")) for rows in (1, 2))
+    one, two = (formats.stored_bytes(formats.random_weight(weight_format, rows, k, 0, "cpu")) for rows in (1, 2))
     return one + (n - 1) * (two - one)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from roofprobe.arguments import positive_int
 from roofprobe.measurement import Skipped
@@ -68,6 +68,16 @@ class Source:
         return f"{self.format} {self.shape.n}x{self.shape.k}"
 
 
+class HasSize(Protocol):
+    """A weight's shape, whatever else it says."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def k(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Placement:
     """How a shape is laid in the memory at hand."""
@@ -78,18 +88,27 @@ class Placement:
     copies: int
 
 
-def place(shape: Shape, weight_format: str, side: MeasuredSide, bytes_per_output: int = 0) -> Placement:
-    """Rows and copies so that all copies exceed four caches and one copy with its output fits an array's room.
+def place(
+    shape: Shape,
+    weight_format: str,
+    side: MeasuredSide,
+    bytes_per_output: int = 0,
+    matrices: int = 1,
+    arrays: float = 1,
+) -> Placement:
+    """Rows and copies so that all copies exceed four caches and one copy with its output fits the room of `arrays`.
 
     `bytes_per_output` counts the outputs that go with each weight: 2 for a dequantization to bf16, 0 for a GEMV.
+    `matrices`: of this shape, that make up one copy.
     """
-    row_bytes = int(shape.k * (BITS_PER_WEIGHT[weight_format] / 8 + bytes_per_output))
-    rows = min(shape.n, max(1, side.array_bytes // row_bytes))
+    row_bytes = matrices * int(shape.k * (BITS_PER_WEIGHT[weight_format] / 8 + bytes_per_output))
+    room = int(arrays * side.array_bytes)
+    rows = min(shape.n, max(1, room // row_bytes))
     if rows < shape.n:
         rows = max(1, rows // ROWS_MULTIPLE * ROWS_MULTIPLE)
     one = rows * row_bytes
     copies = -(-(CACHES_PER_ARRAY * side.cache_bytes + 1) // one)
-    return Placement(rows, shape.k, shape.batch, max(1, min(copies, side.array_bytes // one)))
+    return Placement(rows, shape.k, shape.batch, max(1, min(copies, room // one)))
 
 
 def random_source(shape: Shape, weight_format: str) -> Source:
@@ -108,7 +127,7 @@ def random_sources(shapes: Sequence[Shape], formats: Sequence[str]) -> list[Sour
     return [random_source(shape, name) for shape in shapes for name in formats if shape.k % BLOCK[name] == 0]
 
 
-def undivided(probe: str, shapes: Sequence[Shape], formats: Sequence[str]) -> list[Skipped]:
+def undivided(probe: str, shapes: Sequence[HasSize], formats: Sequence[str]) -> list[Skipped]:
     """A record for each shape and format that `random_sources` has to leave out."""
     return [
         Skipped(probe=probe, case=f"{name} {s.n}x{s.k}", reason=f"the block of {BLOCK[name]} does not divide K = {s.k}")
@@ -130,7 +149,11 @@ def shapes_from(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
     """The shape that was asked for; a K that the format's block does not divide ends in a usage error."""
     quick = QUICK_SHAPES[0]
     k = arguments.k or quick.k
-    if arguments.format is not None and k % BLOCK[arguments.format]:
-        block = BLOCK[arguments.format]
-        parser.error(f"argument --k: {k} is not a multiple of {arguments.format}'s block of {block}")
+    check_block(parser, k, arguments.format)
     return (Shape(arguments.n or quick.n, k, getattr(arguments, "batch", 1)),)
+
+
+def check_block(parser: argparse.ArgumentParser, k: int, weight_format: str | None) -> None:
+    """A usage error for a K that the block of the format that was asked for does not divide."""
+    if weight_format is not None and k % BLOCK[weight_format]:
+        parser.error(f"argument --k: {k} is not a multiple of {weight_format}'s block of {BLOCK[weight_format]}")

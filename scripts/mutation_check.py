@@ -109,7 +109,9 @@ def try_mutant(tree: Path, mutant: Mutant) -> Outcome:
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # numba's cache goes by the file's time
     crashed_or_hung = status is None or status < 0
     verdict = CAUGHT if crashed_or_hung else {TESTS_PASSED: SURVIVED, TESTS_FAILED: CAUGHT}.get(status, BROKEN)
-    return Outcome(mutant.name, verdict, time.perf_counter() - start, "" if verdict == CAUGHT else printed)
+    # a run that was ended for its length is caught, but on a busy machine that may be the machine's doing: say so
+    detail = printed if verdict != CAUGHT or status is None else ""
+    return Outcome(mutant.name, verdict, time.perf_counter() - start, detail)
 
 
 def check(

@@ -73,3 +73,16 @@ def raw(path: Path, header: Any, data: bytes = b"", length: int | None = None) -
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
     return path
+
+
+def changed(tensors: Tensors, **changes: torch.Tensor | None) -> Tensors:
+    """The tensors with those of these last names replaced, or taken away where None."""
+    found = dict(tensors)
+    for name in tensors:
+        last = name.rpartition(".")[2]
+        if last in changes:
+            replacement = changes[last]
+            del found[name]
+            if replacement is not None:
+                found[name] = replacement
+    return found

@@ -10,6 +10,7 @@ from pathlib import Path
 import random
 from typing import Any, TypeAlias
 
+from msgspec.structs import replace
 import records
 
 from roofprobe.alpha_beta import Segment, SegmentInterval
@@ -82,6 +83,34 @@ def gb10() -> Run:
     transport = "NET/IB over rocep1s0f0, roceP2p1s0f0"
     link = collective(29.0, 23.4, largest=64 << 20, transport=transport, backend="nccl")
     return run(environment("dgx-spark", "NVIDIA DGX Spark", gpu), rows, [link], [])
+
+
+def baselines() -> Run:
+    """Other libraries' kernels beside ours on both sides, one of them long to name, and a layer with experts."""
+    gpu = graphics("NVIDIA H200", "9.0", 132, 50 << 20, 150_754_820_096, integrated=False)
+    device: Where = ("device", gpu.name, 4800.0)
+    host: Where = ("host", CPU_MEMORY, None)
+    experts = {"experts": 128, "top_k": 4}
+    rows = [
+        *stream(device, {"read": 4480.0, "copy": 4130.0}),
+        *(replace(m, backend="cupy", config={}) for m in stream(device, {"read": 4440.0, "copy": 4090.0})),
+        kernel(device, "gemv", "bf16", (28672, 8192), 4390.0, 4480.0),
+        kernel(device, "gemv", "bf16", (28672, 8192), 4120.0, 4480.0, backend="torch", config={}),
+        kernel(device, "gemv", "bf16", (28672, 8192), 4010.0, 4480.0, backend="cupy", config={}),
+        kernel(device, "gemv", "bf16", (28672, 8192), 3890.0, 4480.0, backend="torch", config={}, batch=4),
+        kernel(device, "gemv", "nvfp4", (28672, 8192), 3900.0, 4480.0),
+        kernel(device, "gemv", "nvfp4", (28672, 8192), 2600.0, 4480.0, backend="flashinfer", config={}),
+        kernel(device, "gemv", "nvfp4", (28672, 8192), 2450.0, 4480.0, backend="gemlite", config={}, wrong=None),
+        kernel(device, "grouped_gemv", "bf16", (5760, 2880), 4200.0, 4480.0, **experts),
+        kernel(device, "grouped_gemv", "bf16", (5760, 2880), 2900.0, 4480.0, backend="torch", config={}, **experts),
+        kernel(device, "dequant", "nvfp4", (28672, 8192), 3980.0, 4130.0),
+        kernel(device, "dequant", "nvfp4", (28672, 8192), 310.0, 4130.0, backend="torch", config={}),
+        kernel(device, "dequant", "nvfp4", (28672, 8192), 420.0, 4130.0, backend="torchao", config={}),
+        *stream(host, {"read": 34.1, "copy": 41.2}),
+        kernel(host, "gemv", "bf16", (4096, 4096), 30.4, 34.1),
+        kernel(host, "gemv", "bf16", (4096, 4096), 29.9, 34.1, backend="torch", config={}),
+    ]
+    return run(environment("h200-sxm", None, gpu), rows, [], [])
 
 
 def faulty() -> Run:

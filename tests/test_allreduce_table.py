@@ -14,7 +14,7 @@ from roofprobe.alpha_beta import fit
 from roofprobe.collectives.dtypes import find_dtype
 from roofprobe.collectives.nccl_json import Header, document
 from roofprobe.collectives.results import Placement, RankInfo, Row, SweepPlan
-from roofprobe.collectives.sizes import require_memory, sweep_counts
+from roofprobe.collectives.sizes import require_memory, sweep_elements
 from roofprobe.collectives.table import fixed_width, footer, format_row, header, name_wrong, preamble, summarize
 from roofprobe.errors import BadInput
 
@@ -157,6 +157,21 @@ def test_the_rank_with_wrong_elements_is_named() -> None:
     assert name_wrong(ROWS[:1], RANKS) == []
 
 
+def test_a_rank_that_received_something_else_is_named_whatever_the_elements_say() -> None:
+    three = (*RANKS, rank(2))
+    odd = Placement(1e-3, ((1e-3,),) * 3, (0, 1, 0), odd_ranks=(1,))
+    assert name_wrong([Row(64, 16, odd, odd)], three) == [
+        "rank 1 on spark-a: 2 wrong elements, at sizes 64",
+        "rank 1 on spark-a: its bytes are not those of most ranks, at sizes 64",
+    ]
+
+
+def test_reduction_and_root_are_shown_as_the_plan_names_them() -> None:
+    plan = replace(PLAN, reduction="none", root=1)
+    assert format_row(ROWS[0], plan, 1.0).split()[2:5] == ["float", "none", "1"]
+    assert document(example_header(plan), ROWS[:1], None, None)["results"][0]["root"] == "     1"
+
+
 def test_the_iteration_summary_uses_nearest_rank_percentiles() -> None:
     s = summarize([float(i) for i in range(1, 101)])
     assert (s.minimum, s.p50, s.p95, s.p99, s.maximum) == (1, 51, 95, 99, 100)
@@ -205,6 +220,14 @@ def test_json_has_version_3s_keys_and_types_and_no_secret() -> None:
     assert {"min_bytes", "max_bytes", "alpha_us", "beta_gb_per_s", "interval"} <= set(loaded["fit"][0])
 
 
+def test_json_tells_how_well_the_fit_does_at_sizes_left_out_of_it() -> None:
+    samples = [(1 << i, [20e-6 + (1 << i) / 10e9] * 6) for i in range(3, 20)]
+    found = document(example_header(), ROWS, fit(samples, 1.0), None)["fit_held_out_error"]
+    assert set(found) == {"typical", "worst", "worst_bytes"}
+    assert found["worst"] < 0.01
+    assert document(example_header(), ROWS, None, None)["fit_held_out_error"] is None
+
+
 def test_json_keeps_every_iteration_of_every_rank_when_asked() -> None:
     result = document(example_header(replace(PLAN, per_iteration=True)), ROWS, None, None)["results"][0]
     per_iteration = result["out_of_place_per_iter"]
@@ -236,7 +259,7 @@ def test_json_before_the_end_says_so() -> None:
 )
 def test_sweep_sizes(smallest: int, largest: int, factor: int, step: int, dtype: str, counts: list[int]) -> None:
     plan = replace(PLAN, min_bytes=smallest, max_bytes=largest, step_factor=factor, step_bytes=step)
-    assert sweep_counts(plan, find_dtype(dtype)) == counts
+    assert sweep_elements(plan, find_dtype(dtype)) == counts
 
 
 @pytest.mark.parametrize(
@@ -249,7 +272,7 @@ def test_sweep_sizes(smallest: int, largest: int, factor: int, step: int, dtype:
 )
 def test_unusable_sizes_are_refused(changes: dict[str, int], words: str) -> None:
     with pytest.raises(BadInput, match=words):
-        sweep_counts(replace(PLAN, **changes), find_dtype("float"))  # type: ignore[arg-type]
+        sweep_elements(replace(PLAN, **changes), find_dtype("float"))  # type: ignore[arg-type]
 
 
 def test_buffers_beyond_a_quarter_of_the_memory_are_refused_with_the_size_needed() -> None:

@@ -9,13 +9,20 @@ from hypothesis import strategies as st
 import pytest
 import torch
 
+from roofprobe.collectives.collective import Piece
 from roofprobe.collectives.dtypes import DTYPES, Dtype, find_dtype
-from roofprobe.collectives.exact import CHUNK, Pattern, count_wrong, fill, poison
+from roofprobe.collectives.exact import CHUNK, NO_REDUCTION, Pattern, fill, poison
+from roofprobe.collectives.exact import count_wrong as count_wrong_pieces
 from roofprobe.errors import BadInput
 
 CPU = torch.device("cpu")
 COUNT = CHUNK + 321
 """One chunk and a part of the next."""
+
+
+def count_wrong(buffer: torch.Tensor, pattern: Pattern, seed: int) -> int:
+    """Of a whole reduced message, as all_reduce leaves it."""
+    return count_wrong_pieces(buffer, [Piece(buffer.numel(), first=0, source=None)], pattern, seed)
 
 
 def inputs_of(pattern: Pattern, count: int, seed: int) -> list[torch.Tensor]:
@@ -72,6 +79,24 @@ def test_poison_is_wrong_everywhere(dtype: Dtype) -> None:
     buffer = torch.empty(COUNT, dtype=dtype.torch)
     poison(buffer, dtype)
     assert count_wrong(buffer, Pattern(dtype, "sum", 2), seed=0) == COUNT
+
+
+def test_what_lies_beyond_the_pieces_may_hold_anything() -> None:
+    pattern = Pattern(find_dtype("half"), NO_REDUCTION, 3)
+    buffer = torch.empty(10, dtype=torch.half)
+    fill(buffer, pattern, 2, seed=4)
+    buffer[6:] = 1e4
+    assert count_wrong_pieces(buffer, [Piece(6, first=0, source=2)], pattern, 4) == 0
+    assert count_wrong_pieces(buffer, [], pattern, 4) == 0
+    assert count_wrong_pieces(buffer, [Piece(6, first=0, source=1)], pattern, 4) == 6
+
+
+def test_a_zero_with_the_wrong_sign_is_a_wrong_element() -> None:
+    pattern = Pattern(find_dtype("f8e4m3"), "sum", 2)  # of few values, so that zeros are many
+    reduced = add(*inputs_of(pattern, COUNT, seed=2))
+    assert count_wrong(reduced, pattern, 2) == 0
+    reduced.view(torch.uint8)[int((reduced.float() == 0).nonzero()[0])] = 0x80  # minus zero, which equals zero
+    assert count_wrong(reduced, pattern, 2) == 1
 
 
 def mistakes(pattern: Pattern, reduced: torch.Tensor) -> dict[str, torch.Tensor]:

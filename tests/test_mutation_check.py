@@ -104,8 +104,9 @@ def test_exit_status(verdicts: list[str], status: int) -> None:
     assert tool.exit_status([tool.Outcome("x", verdict, 0) for verdict in verdicts]) == status
 
 
-def test_a_test_run_that_hangs_counts_as_caught(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tool, "TIMEOUT_SECONDS", 3)
+def test_a_test_run_that_hangs_counts_as_caught_and_says_so(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "TIMEOUT_SECONDS", 2)
     (tree / "src" / "tiny.py").write_text("import time\n\n\ndef twice(x):\n    time.sleep(0)\n    return x\n")
-    (outcome,) = tool.check(tree, [mutant(old="time.sleep(0)", new="time.sleep(60)")], jobs=1)
-    assert outcome.verdict == tool.CAUGHT and outcome.seconds < 30
+    outcome = tool.try_mutant(tree, mutant(old="time.sleep(0)", new="time.sleep(60)"))
+    assert (outcome.verdict, outcome.detail) == (tool.CAUGHT, "ran longer than 2 s") and outcome.seconds < 30
+    assert "time.sleep(0)" in (tree / "src" / "tiny.py").read_text()

@@ -26,6 +26,7 @@ FLAGS = (
 RUNS = {
     "unknown CPU": example_runs.unknown_cpu,
     "GB10": example_runs.gb10,
+    "baselines": example_runs.baselines,
     "faulty": example_runs.faulty,
     "nothing measured": example_runs.only_skipped,
     "hostile": example_runs.hostile,

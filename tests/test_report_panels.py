@@ -3,9 +3,10 @@
 import example_runs
 import pytest
 import records
+from report_page import Page
 
-from roofprobe.report import headline
-from roofprobe.report_panels import panels
+from roofprobe.report import headline, render
+from roofprobe.report_panels import library, panels
 
 
 def test_a_bar_ends_where_its_rate_lies_on_the_scale() -> None:
@@ -32,3 +33,29 @@ def test_an_invalid_row_is_no_ceiling() -> None:
     run = example_runs.run(records.environment(), [fast, slow], [], [])
     assert headline(run) == "CPU memory read 100.0 GB/s, no nominal ceiling known"
     assert [line.gb_per_s for line in panels(run)[0].lines] == pytest.approx([100.0])
+
+
+def test_a_baseline_says_whose_kernel_it_is() -> None:
+    run = example_runs.baselines()
+    assert [(library(m), m.op, m.format, m.side) for m in run.measurements if m.is_baseline] == [
+        ("CuPy, CUDA C++", "read", "float32", "device"),
+        ("CuPy, CUDA C++", "copy", "float32", "device"),
+        ("torch.mv, cuBLAS", "gemv", "bf16", "device"),
+        ("CuPy, CUDA C++", "gemv", "bf16", "device"),
+        ("torch.mm, cuBLAS", "gemv", "bf16", "device"),
+        ("FlashInfer", "gemv", "nvfp4", "device"),
+        ("GemLite", "gemv", "nvfp4", "device"),
+        ("torch.mv, cuBLAS", "grouped_gemv", "bf16", "device"),
+        ("torch, eager", "dequant", "nvfp4", "device"),
+        ("torchao", "dequant", "nvfp4", "device"),
+        ("torch.mv", "gemv", "bf16", "host"),
+    ]
+    page = Page(render(run))
+    bars = [text.partition(":")[0] for text in page.having("aria-label")]
+    assert bars.count("gemv bf16") == 2, "ours carry no name: one on each side"
+    for m in run.measurements:
+        if m.is_baseline:
+            assert f"{m.op} {m.format} by {library(m)}" in bars
+            assert f"{m.op} {m.format} by {library(m)}" in page.text
+    assert len(page.classed("rect", "bar-theirs")) == 11 + 2, "and one in each side's legend"
+    assert "other libraries' kernels" not in Page(render(example_runs.gb10())).text

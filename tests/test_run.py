@@ -16,6 +16,7 @@ from records import collective, environment
 
 from roofprobe.measurement import CollectiveMeasurement, read_run
 from roofprobe.probes import run as run_probe
+from roofprobe.probes.grouped import ExpertShape
 from roofprobe.probes.run import collective_groups, default_folder, main
 from roofprobe.probes.weights import Shape
 from roofprobe.profile import TuningProfile, json_schema
@@ -25,6 +26,7 @@ SHORT = run_probe.Thoroughness(
     kernel_seconds=0.1,
     collective_seconds=1,
     shapes=(Shape(512, 1040), Shape(512, 1040, batch=3)),
+    experts=(ExpertShape(128, 1040, experts=4, top_k=2),),
     baselines=False,
 )
 
@@ -48,14 +50,17 @@ def test_leaves_records_profile_and_report(tmp_path: Path, capsys: pytest.Captur
     assert sorted(path.name for path in out.iterdir()) == ["measurements.jsonl", "profile.json", "report.html"]
     records = read_run(out)
     # Four patterns; three formats of two shapes, since MXFP4's block of 32 does not divide K = 1040; two
-    # dequantizations, since a batch makes no other weight.
-    assert [m.probe for m in records.measurements] == ["memory"] * 4 + ["gemv"] * 6 + ["dequant"] * 2
-    assert [s.case for s in records.skipped if "mxfp4" in s.case] == ["mxfp4 512x1040"] * 3
+    # dequantizations, since a batch makes no other weight; three formats of experts.
+    ops = [m.op for m in records.measurements[4:]]
+    assert [m.probe for m in records.measurements[:4]] == ["memory"] * 4
+    assert ops == ["gemv"] * 6 + ["dequant"] * 2 + ["grouped_gemv"] * 3
+    assert [s.case for s in records.skipped if "mxfp4" in s.case] == ["mxfp4 512x1040"] * 3 + ["mxfp4 128x1040"]
     assert all(m.verified for m in records.measurements)
     assert records.ended is not None and not records.ended.interrupted
     profile = TuningProfile.load(out / "profile.json")
     assert set(profile.ceilings["host"]) == {"read", "copy", "write", "triad"}
-    assert len(profile.kernels) == 8 and len(profile.collectives) == 1
+    assert len(profile.kernels) == 11 and len(profile.collectives) == 1
+    assert {(kernel.experts, kernel.top_k) for kernel in profile.kernels[8:]} == {(4, 2)}
     jsonschema.validate(json.loads((out / "profile.json").read_text()), json_schema())
     printed = capsys.readouterr()
     ceiling, first_row = printed.out.index("nominal ceiling"), printed.out.index("host   read")
@@ -102,7 +107,7 @@ def test_a_collective_that_fails_leaves_the_rest(
 
     monkeypatch.setattr("roofprobe.probes.allreduce.measure_local", died)
     assert run(tmp_path / "out") == 1
-    assert len(read_run(tmp_path / "out").measurements) == 12
+    assert len(read_run(tmp_path / "out").measurements) == 15
     assert (tmp_path / "out" / "profile.json").exists() and (tmp_path / "out" / "report.html").exists()
     assert "rank 1 died" in capsys.readouterr().out
 

@@ -115,7 +115,7 @@ def test_the_runner_starts_the_probe_anew_with_the_setting_and_without_the_calle
     command, variables = local.command(LL2, tmp_path / "r", {})
     assert command[3:] == [
         "allreduce",
-        *["-b", "1024", "-e", "4096", "-f", "4", "-n", "50", "--record"],
+        *["-b", "1024", "-e", "4096", "-f", "4", "-n", "50", "--no-link-baseline", "--record"],
         f"{tmp_path}/r",
         "--ranks",
         "2",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from roofprobe.held_out import HeldOutError, held_out_error
 from roofprobe.robust import median
 from roofprobe.robust_line import find_cuts, line_through
 
@@ -70,6 +71,8 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     bus_factor: float
     typical_error_fraction: float | None = None
     """The median relative error over all measured sizes."""
+    held_out_error_fraction: HeldOutError | None = None
+    """The errors at sizes left out of the fit; None for fewer than six sizes."""
     note: str | None = None
     """Why there are no segments, or in what way they are poor."""
 
@@ -107,11 +110,13 @@ def fit(samples: Sequence[tuple[int, Sequence[float]]], bus_factor: float, *, se
         many = None if resampled is None else resampled[:, part]
         segments.append(_segment(x[part], t[part], many, last_size, bus_factor, seed))
     errors = [abs(predict(segments, size, bus_factor) / seconds - 1) for size, seconds in zip(sizes, t)]
+    held_out = held_out_error(x, t)
     return Fit(
         segments=tuple(segments),
         bus_factor=bus_factor,
         typical_error_fraction=float(median(errors)),
-        note=_caveat(errors),
+        held_out_error_fraction=held_out,
+        note=_caveat(errors, held_out),
     )
 
 
@@ -144,6 +149,11 @@ def describe(found: Fit) -> list[str]:
         half = "" if s.n_half_bytes is None else f", n1/2 {size_text(s.n_half_bytes)}"
         error = "" if s.error_fraction is None else f", largest error {s.error_fraction:.1%}"
         lines.append(f"{span}: {alpha}, {beta}{half}{error}")
+    if (held_out := found.held_out_error_fraction) is not None:
+        lines.append(
+            f"at sizes left out of the fit: {held_out.typical:.1%} off at the median size,"
+            f" {held_out.worst:.1%} at the worst, {size_text(held_out.worst_bytes)}"
+        )
     if found.note is not None:
         lines.append(found.note)
     return lines
@@ -200,13 +210,18 @@ def _scattered(line: Array, t: Array, resampled: Array, seed: int) -> Array:
     return moved
 
 
-def _caveat(errors: Sequence[float]) -> str | None:
+def _caveat(errors: Sequence[float], held_out: HeldOutError | None) -> str | None:
     if len(errors) < 3:
         return "two sizes: the line goes through both, so nothing tells how well it fits"
     if max(errors) > POOR_FIT:
         return (
             f"poor fit: {median(errors):.0%} off at the median size and {max(errors):.0%} at the worst,"
             " from noise or from a shape that no line has"
+        )
+    if held_out is not None and held_out.worst > POOR_FIT:
+        return (
+            f"poor between the sizes that were measured: {held_out.worst_bytes} bytes, left out, is missed by"
+            f" {held_out.worst:.0%}, as beside a jump or where a size was disturbed"
         )
     return None
 

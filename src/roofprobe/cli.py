@@ -21,6 +21,8 @@ COMMANDS = {
     "dequant": ("roofprobe.probes.dequant", "NVFP4 weights to bf16"),
     "tune": ("roofprobe.probes.tune", "find the fastest kernel configurations and keep them in a profile"),
     "allreduce": ("roofprobe.probes.allreduce", "all-reduce time and bandwidth, in nccl-tests' table"),
+    "collectives": ("roofprobe.probes.collectives", "all-gather, reduce-scatter, broadcast and others, likewise"),
+    "launch": ("roofprobe.probes.launch", "start a probe on several hosts through ssh"),
     "profile": ("roofprobe.profile_command", "show, validate or export a tuning profile"),
     "report": ("roofprobe.report_command", "draw a run folder's report.html again"),
 }
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _help() -> str:
     lines = [f"roofprobe {__version__}: {SUMMARY}", "", "usage: roofprobe COMMAND [FLAG ...]", ""]
-    lines += [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    lines += [f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items()]
     lines += [
         "",
         "  --version  versions of roofprobe and of what it found",

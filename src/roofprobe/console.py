@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 HEADER = (
-    f"{'side':<7}{'op':<8}{'format':<9}{'shape':<20}{'ms':>10}{'MB':>10}{'GB/s':>9}  {'95 % interval':<18}"
+    f"{'side':<7}{'op':<13}{'format':<9}{'shape':<22}{'ms':>10}{'MB':>10}{'GB/s':>9}  {'95 % interval':<18}"
     f"{'% nominal':>10}{'% measured':>12}  check"
 )
 
@@ -93,17 +93,18 @@ def row(m: Measurement) -> str:
     if m.timing.contended:
         check = f"{check}; CONTENDED: {len(m.timing.rejected)} of {len(m.timing.seconds)} samples disturbed"
     return (
-        f"{m.side:<7}{m.op:<8}{m.format:<9}{shape(m):<20}"
+        f"{m.side:<7}{m.op:<13}{m.format:<9}{shape(m):<22}"
         f"{m.seconds * 1e3:>10.3f}{m.useful_bytes / 1e6:>10.1f}{m.gb_per_s:>9.1f}  "
         f"{interval:<18}{nominal:>10}{measured:>12}  {check}"
     )
 
 
 def shape(m: Measurement) -> str:
-    """``28672x8192 b1`` for a kernel, ``1.00 GiB`` a array for the memory's own patterns."""
+    """``28672x8192 b1`` for a kernel, with experts ``5760x2880 b1 4/128``; ``1.00 GiB an array`` for memory."""
     if m.k is None:
         return f"{size_text(4 * m.n)} an array"
-    return f"{m.n}x{m.k}" + (f" b{m.batch}" if m.batch is not None else "")
+    batch = "" if m.batch is None else f" b{m.batch}"
+    return f"{m.n}x{m.k}{batch}" + ("" if m.experts is None else f" {m.top_k}/{m.experts}")
 
 
 def skipped_line(skipped: Skipped) -> str:

@@ -22,6 +22,7 @@ import msgspec
 
 from roofprobe.alpha_beta import Segment
 from roofprobe.errors import FAILED, NOT_MEASURED, OK, BadInput, RoofprobeError
+from roofprobe.latency_record import LatencyPoint
 from roofprobe.robust import median, median_interval
 
 SCHEMA = "roofprobe/measurements/1"
@@ -132,6 +133,9 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     n: int
     k: int | None = None
     batch: int | None = None
+    experts: int | None = None
+    """Of a grouped GEMV's layer; ``batch`` tokens take ``top_k`` of them each, and n x k is one expert's matrix."""
+    top_k: int | None = None
     side: Side
     memory: str
     """What was measured, for people: ``NVIDIA GB10``, ``CPU side of unified LPDDR5X``."""
@@ -226,8 +230,14 @@ class CollectivePoint(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     out_of_place_seconds: tuple[float, ...]
     in_place_seconds: tuple[float, ...]
+    """Empty for a collective without an in-place form."""
     wrong: int | None = None
     """Elements that differ from the exact expected value, over both columns; None where unchecked."""
+
+    @property
+    def alone_seconds(self) -> tuple[float, ...]:
+        """Of the collective alone, without the copy that some need out of place: what fits are made from."""
+        return self.in_place_seconds or self.out_of_place_seconds
 
 
 class CollectiveMeasurement(Record, frozen=True, kw_only=True, tag="collective"):
@@ -243,6 +253,10 @@ class CollectiveMeasurement(Record, frozen=True, kw_only=True, tag="collective")
     """Bus bytes over message bytes: 2(n-1)/n for all_reduce."""
     points: tuple[CollectivePoint, ...]
     fit: tuple[Segment, ...] = ()
+    latency: tuple[LatencyPoint, ...] = ()
+    """Of small messages, aligned sample by sample; empty where it was not asked for."""
+    latency_findings: tuple[str, ...] = ()
+    """What the samples say of slow ranks and slow links, in sentences."""
 
 
 class Skipped(Record, frozen=True, kw_only=True, tag="skipped"):
@@ -349,9 +363,9 @@ def _records(path: Path) -> Iterator[AnyRecord]:
 def figures(m: Measurement) -> dict[str, Any]:
     """A measurement with its derived figures, for JSON that people's scripts read."""
     derived = ("seconds", "gb_per_s", "best_gb_per_s", "interval", "nominal_fraction", "ceiling_fraction")
-    named = ("probe", "op", "format", "n", "k", "batch", "side", "memory", "backend", "config", "residency", "note")
+    named = ("probe", "op", "format", "n", "k", "batch", "experts", "top_k", "side", "memory", "backend", "config")
     return {
-        **{name: getattr(m, name) for name in named},
+        **{name: getattr(m, name) for name in (*named, "residency", "note")},
         "bytes": m.useful_bytes,
         **{name: getattr(m, name) for name in derived},
         "ceiling_interval": m.ceiling_interval,

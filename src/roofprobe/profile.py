@@ -16,6 +16,7 @@ from msgspec import Meta
 from roofprobe.alpha_beta import Segment
 from roofprobe.errors import BadInput
 from roofprobe.files import write_whole
+from roofprobe.latency_record import LatencyMode
 from roofprobe.measurement import CollectiveMeasurement, Environment, Measurement, Run
 from roofprobe.nccl_tuning import NcclTuning
 from roofprobe.robust import median
@@ -74,15 +75,23 @@ class KernelFigure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CollectiveFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """One message size. torch works in place; its out-of-place time is a copy and the collective."""
+    """One message size. torch reduces and broadcasts in place: out of place, it is a copy and the collective."""
 
     bytes: Count
     seconds: Positive
-    """Median time of the collective alone, in place: what the fit is made from."""
+    """Median time of the collective alone: in place where it has that form. What the fit is made from."""
     out_of_place_seconds: Positive
     busbw_gb_per_s: Annotated[float, Meta(ge=0)]
     """0 in a group of one, where nothing crosses a wire."""
     wrong: int | None
+
+
+class LatencyFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """The median time of one message size, every sample of which began with all ranks ready."""
+
+    bytes: Count
+    mode: LatencyMode
+    p50_us: Positive
 
 
 class CollectiveResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +104,8 @@ class CollectiveResult(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     fit: tuple[Segment, ...]
     points: tuple[CollectiveFigure, ...]
+    latency: tuple[LatencyFigure, ...] = ()
+    """Of small messages, by mode; empty where it was not asked for."""
 
 
 class TuningProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,7 +256,7 @@ def _kernel(m: Measurement) -> KernelFigure:
 def _collective(c: CollectiveMeasurement) -> CollectiveResult:
     points = []
     for point in c.points:
-        seconds = median(point.in_place_seconds)
+        seconds = median(point.alone_seconds)
         points.append(
             CollectiveFigure(
                 bytes=point.bytes,
@@ -263,4 +274,9 @@ def _collective(c: CollectiveMeasurement) -> CollectiveResult:
         dtype=c.dtype,
         fit=c.fit,
         points=tuple(points),
+        latency=tuple(
+            LatencyFigure(bytes=point.bytes, mode=point.mode, p50_us=p50)
+            for point in c.latency
+            if not point.wrong and (p50 := point.percentile(50.0)) is not None
+        ),
     )

@@ -17,7 +17,17 @@ from roofprobe import units
 from roofprobe.ceiling import platforms
 from roofprobe.files import write_whole
 from roofprobe.measurement import Device, Measurement, Run, read_run
-from roofprobe.report_panels import POOR_FIT, SIDES, ceiling_row, collective_panel, disturbed, panels, poor_fit
+from roofprobe.report_panels import (
+    POOR_FIT,
+    SIDES,
+    ceiling_row,
+    collective_panel,
+    disturbed,
+    label,
+    library,
+    panels,
+    poor_fit,
+)
 
 TEMPLATE = Path(__file__).parent / "data" / "report.html"
 
@@ -55,6 +65,8 @@ def render(run: Run) -> str:
         units.size,
         units.duration,
         units.settings,
+        label,
+        library,
     ):
         environment.filters[filter_.__name__] = filter_
     environment.tests["disturbed"] = disturbed

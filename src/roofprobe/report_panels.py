@@ -21,6 +21,8 @@ STREAM_ORDER = ("read", "copy", "write", "triad")
 POOR_FIT = 0.5
 """The line is fitted to medians: on a quiet machine the worst size lies within a tenth of it."""
 SIDES: dict[Side, str] = {"device": "GPU", "host": "CPU"}
+LIBRARIES = {"cupy": "CuPy, CUDA C++", "flashinfer": "FlashInfer", "gemlite": "GemLite"}
+"""Backends' names as their makers write them, where the record's is not the same."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,24 @@ def _panel(run: Run, side: Side, memory: str, rows: list[Measurement]) -> Panel:
         ticks=_ticks(scale),
         source=_nominal_source(run, nominal),
     )
+
+
+def library(m: Measurement) -> str | None:
+    """Whose kernel a baseline is, and of torch's which; None for a row of our own."""
+    if not m.is_baseline:
+        return None
+    if m.backend != "torch":
+        return LIBRARIES.get(m.backend, m.backend)
+    if m.op == "dequant":
+        return "torch, eager"
+    called = "torch.mv" if m.batch == 1 else "torch.mv and torch.mm" if m.experts else "torch.mm"
+    return f"{called}, cuBLAS" if m.side == "device" else called
+
+
+def label(m: Measurement) -> str:
+    """``gemv bf16``, or for a baseline ``gemv bf16 by torch.mv, cuBLAS``."""
+    maker = library(m)
+    return f"{m.op} {m.format}" + ("" if maker is None else f" by {maker}")
 
 
 def disturbed(m: Measurement) -> bool:

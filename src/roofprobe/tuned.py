@@ -2,7 +2,8 @@
 
 A shape that was not tuned takes the nearest one's configuration: among the entries with its operation, format and
 side, the nearest batch by ratio (2 is as far from 1 as from 4; of two as near, the smaller), then the smallest
-distance in (log N, log K), then the smaller N and K.
+distance in (log N, log K), then the smaller N and K. A grouped GEMV's N and K are one expert's and its batch the
+tokens; of the same shape tuned for several layers, that with the fewest experts a token stands, then in the layer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from msgspec import Meta
 
 from roofprobe.measurement import Side
 
-TunedOp = Literal["gemv", "dequant", "read", "copy", "write", "triad"]
+TunedOp = Literal["gemv", "grouped_gemv", "dequant", "read", "copy", "write", "triad"]
 ConfigFields = dict[str, int | str | None]
 """A configuration as plain data: the fields of the backend's frozen dataclass, which checks them when it is used."""
 
@@ -32,6 +33,9 @@ class TunedKernel(msgspec.Struct, frozen=True, kw_only=True):
     n: Count
     k: Count | None = None
     batch: Count = 1
+    experts: Count | None = None
+    """Of a grouped GEMV's layer; each of the `batch` tokens takes `top_k` of them."""
+    top_k: Count | None = None
     side: Side
     backend: str
     config: ConfigFields
@@ -62,9 +66,9 @@ class TunedKernel(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of the kernels' sources that were measured."""
 
     @property
-    def place(self) -> tuple[str, str, int, int | None, int, str]:
+    def place(self) -> tuple[str | int | None, ...]:
         """What there is at most one entry for."""
-        return self.op, self.format, self.n, self.k, self.batch, self.side
+        return self.op, self.format, self.n, self.k, self.batch, self.experts, self.top_k, self.side
 
 
 def nearest(
@@ -72,11 +76,12 @@ def nearest(
 ) -> TunedKernel | None:
     """The entry that this module's rule gives for a shape; None where the operation, format and side have none."""
 
-    def distance(entry: TunedKernel) -> tuple[float, int, float, int, int]:
+    def distance(entry: TunedKernel) -> tuple[float, ...]:
         along_k = log(entry.k / k) if entry.k and k else 0.0
         # Rounded, so that 2 is exactly as far from 1 as from 4.
         apart = round(abs(log(entry.batch / batch)), 9)
-        return apart, entry.batch, round(hypot(log(entry.n / n), along_k), 9), entry.n, entry.k or 0
+        layer = entry.top_k or 0, entry.experts or 0
+        return apart, entry.batch, round(hypot(log(entry.n / n), along_k), 9), entry.n, entry.k or 0, *layer
 
     fitting = [e for e in entries if (e.op, e.format, e.side) == (op, weight_format, side)]
     return min(fitting, key=distance, default=None)

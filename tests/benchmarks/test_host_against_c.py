@@ -216,7 +216,7 @@ def test_rate_against_c(
     interval = median_interval(kept)
     gb_per_s = case.numba_bytes / median(own.seconds for own in mine) / 1e9
     benchmark.extra_info.update(
-        bytes_moved=case.numba_bytes,
+        bytes=case.numba_bytes,
         gb_per_s=gb_per_s,
         ratio_to_c=median(kept) if kept else None,
         interval=interval,

@@ -17,7 +17,7 @@ import pytest
 
 from roofprobe.kernels import stream
 from roofprobe.measurement import Measurement, figures
-from roofprobe.probes import dequant, gemv
+from roofprobe.probes import dequant, gemv, grouped
 from roofprobe.probes.case import copy_ceiling, measure_case, read_ceiling
 from roofprobe.probes.memory import OPS, StreamBuffers, launches, measure_pattern
 from roofprobe.probes.sides import MeasuredSide
@@ -72,6 +72,14 @@ def test_gemv(weight_format: str, batch: int, side: MeasuredSide, buffers: Strea
     case = gemv.gemv_case(side, operands)
     measured = measure_case(case, side, read_ceiling(side, buffers), SECONDS)
     record(benchmark, side, measured, lambda count: case.run(count % len(operands.weights)))
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_grouped_gemv(weight_format: str, side: MeasuredSide, buffers: StreamBuffers, benchmark: Any) -> None:
+    operands = grouped.make_operands(side, grouped.GPT_OSS, weight_format)
+    case = grouped.grouped_case(side, operands)
+    measured = measure_case(case, side, read_ceiling(side, buffers), SECONDS)
+    record(benchmark, side, measured, lambda count: case.run(count % len(operands.outputs)))
 
 
 @pytest.mark.parametrize("weight_format", QUANTIZED)
