@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from roofprobe.arguments import size_text
 from roofprobe.collectives.collective import PART_BYTES, Collective, Counts
 from roofprobe.collectives.dtypes import Dtype
+from roofprobe.collectives.rank_info import MEMORY_SHARE
 from roofprobe.collectives.results import RankInfo, SweepPlan
 from roofprobe.errors import BadInput
 
@@ -53,17 +54,21 @@ def sweep_counts(plan: SweepPlan, dtype: Dtype, collective: Collective, world_si
     return sizes
 
 
-def require_memory(buffer_bytes: int, ranks: Sequence[RankInfo]) -> None:
+def require_memory(buffer_bytes: int, ranks: Sequence[RankInfo], force: bool = False) -> None:
     """Raises BadInput, with the size that is needed, where the ranks' buffers exceed what they may use.
 
+    That is a quarter of what is available to the ranks that share it, on the host with the least; with `force` all of
+    it, but no more: a GB10 that has run out of memory needs a power cycle (open-gpu-kernel-modules issue 1358).
     `buffer_bytes` is what one rank allocates. Every rank comes to the same answer from the same `ranks`.
     """
     for sharing in {rank.shares_memory_with for rank in ranks}:
         together = [rank for rank in ranks if rank.shares_memory_with == sharing]
-        budget = min(rank.memory_budget_bytes for rank in together)
+        budget = min(rank.memory_budget_bytes for rank in together) * (MEMORY_SHARE if force else 1)
         needed = buffer_bytes * len(together)
         if needed > budget:
+            limit = "all" if force else "a quarter"
+            advice = "" if force else ", or give --force"
             raise BadInput(
                 f"the buffers need {size_text(needed)} on {together[0].host} ({len(together)} ranks, send and receive);"
-                f" a quarter of the available memory is {size_text(budget)}; lower -e or free memory"
+                f" {limit} of the available memory is {size_text(budget)}; lower -e or free memory{advice}"
             )

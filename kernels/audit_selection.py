@@ -118,11 +118,12 @@ def _once(cases: Iterable[Case]) -> list[Case]:
 
 
 def subset(cc: int) -> list[Case]:
-    """A few of the selection, for CI: a read, NVFP4's dequantization, and the formats' GEMV in the GPU's own mode."""
+    """A few of the selection, for CI: a read, NVFP4's dequantization, and the formats' GEMV in the GPU's own modes."""
     mode = decode_mode(capability(cc), triton.__version__)
     cases = [case for case in all_cases() if case.name in ("read", "dequant-nvfp4-bf16")]
     gemvs = [gemv_case(name, 1, decode=mode, how=how) for name, how in LAYOUTS if how != ("by_row",)]
-    return [*cases, gemv_case("nvfp4", 1), *gemvs, grouped(gemvs[0]), grouped(gemvs[2])]
+    own = gemv_case("nvfp4", 1, decode=gemv_mode("nvfp4", K, torch.bfloat16, mode))
+    return _once([*cases, gemv_case("nvfp4", 1), own, *gemvs, grouped(gemvs[0]), grouped(gemvs[2])])
 
 
 def configuration(case: Case) -> str:

@@ -62,6 +62,7 @@ def parse(program: Program, arguments: list[str]) -> Request:
         record=given.record,
         json=given.json,
         ranks=given.ranks,
+        force=given.force,
         link_baseline=given.link_baseline,
         pairwise=given.pairwise,
         latency=latency,
@@ -152,6 +153,7 @@ def _parser(program: Program) -> argparse.ArgumentParser:
         metavar="TIME",
         help="begin no size that would not end within it, e.g. 30s; each collective has it anew",
     )
+    add("--force", action="store_true", help="let the buffers take more than a quarter of the available memory")
     add("--record", type=Path, metavar="FILE", help="also write the raw record that `roofprobe run` keeps")
     add(
         "--link-baseline",

@@ -125,7 +125,7 @@ def _measure(request: Request, group: Group, arguments: tuple[str, ...], debug: 
     _require_backend_can(request, group)
     sweeps = [_plan(collective, request, group) for collective in request.collectives]
     for each in sweeps:
-        require_memory(buffer_bytes(each.sizes, request.dtype), group.ranks)
+        require_memory(buffer_bytes(each.sizes, request.dtype), group.ranks, request.force)
     network = look_at_network(group, request.link_baseline, request.pairwise, debug)
     status = network.exit_status
     speakers = []

@@ -38,6 +38,8 @@ class Request:
     record: Path | None
     json: bool
     ranks: int | None
+    force: bool
+    """Whether the buffers may take all of the available memory."""
     link_baseline: bool
     pairwise: bool
     """Whether first each two ranks are measured alone."""

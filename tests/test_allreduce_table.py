@@ -281,3 +281,6 @@ def test_buffers_beyond_a_quarter_of_the_memory_are_refused_with_the_size_needed
         require_memory(640 << 20, RANKS)
     # Ranks with memories of their own need only their own room.
     require_memory(640 << 20, (rank(0, shares_memory_with="GPU-0"), rank(1, shares_memory_with="GPU-1")))
+    require_memory(640 << 20, RANKS, force=True)
+    with pytest.raises(BadInput, match="all of the available memory"):
+        require_memory(2100 << 20, RANKS, force=True)
