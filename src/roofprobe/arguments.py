@@ -7,6 +7,7 @@ when a flag is added; nccl-tests' sizes (``8``, ``64M``: powers of two).
 from __future__ import annotations
 
 import argparse
+from math import inf
 from pathlib import Path
 import re
 import sys
@@ -59,6 +60,13 @@ def non_negative_int(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 0")
     return int(text)
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0, for rates and the like."""
+    if re.fullmatch(r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?", text) is None or not 0 < float(text) < inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return float(text)
 
 
 def duration(text: str) -> float:

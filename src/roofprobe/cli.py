@@ -24,6 +24,10 @@ COMMANDS = {
     "collectives": ("roofprobe.probes.collectives", "all-gather, reduce-scatter, broadcast and others, likewise"),
     "launch": ("roofprobe.probes.launch", "start a probe on several hosts through ssh"),
     "profile": ("roofprobe.profile_command", "show, validate or export a tuning profile"),
+    "predict": (
+        "roofprobe.predict_command",
+        "decode rates of a model on 1 to 4 units, from a profile or given numbers",
+    ),
     "report": ("roofprobe.report_command", "draw a run folder's report.html again"),
 }
 

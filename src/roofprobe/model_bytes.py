@@ -55,10 +55,11 @@ def _bytes(weights: Mapping[Part, float], model: Model, name: Format) -> float:
     return sum(count * bits[part] for part, count in weights.items()) / 8
 
 
-def experts_read(model: Model, batch: int) -> tuple[float, float]:
+def experts_read(model: Model, batch: float) -> tuple[float, float]:
     """(fewest, expected) experts of a layer that `batch` tokens read: all the same ones, or E (1 - (1 - k/E)^batch).
 
-    The expectation takes every expert for equally likely and tokens for independent. (0, 0) without experts.
+    The expectation takes every expert for equally likely and tokens for independent. A `batch` between whole numbers
+    stands for tokens that are less than independent. (0, 0) without experts.
     """
     if model.experts is None:
         return 0.0, 0.0

@@ -125,6 +125,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     experts: Experts | None = None
     shipped: Shipped | None = None
     """None where all of it is BF16."""
+    note: str | None = None
+    """What is counted otherwise than the model computes it."""
     published: Published | None = None
     """None for a model that was read from its own configuration."""
 
@@ -203,7 +205,8 @@ def _projections(model: Model, tp: int) -> Iterator[Projection]:
             inner = split("columns between the shared experts' projections", e.shared_intermediate or e.intermediate)
             for name, n, k in (("shared_gate_up", 2 * inner, width), ("shared_down", width, inner)):
                 yield Projection(name, "shared_expert", n, k, e.layers, held=e.shared, read=e.shared)
-    yield Projection("lm_head", "lm_head", split("rows of the lm_head", model.architecture.vocab), width, 1)
+    # Engines pad the vocabulary to what divides.
+    yield Projection("lm_head", "lm_head", -(-model.architecture.vocab // tp), width, 1)
 
 
 def load_model(path: Path) -> Model:

@@ -25,24 +25,39 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 PARTS: tuple[Part, ...] = get_args(Part)
 LINEAR: tuple[Part, ...] = ("attention", "dense", "expert", "shared_expert")
 
-BITS = {"bf16": 16.0, "fp8": 8.0, "nvfp4": 4.5, "mxfp4": 4.25, "int4-g128": 4.125, "q8_0": 8.5, "f32": 32.0}
-AVERAGE_BITS = {"q8_0": 8.5, "q4_k_m": 4.85, "iq4_xs": 4.25}
-"""llama.cpp, examples/quantize (bits a weight over a Llama's file); Q8_0 is exact."""
+BITS = {
+    "bf16": 16.0,
+    "fp8": 8.0,
+    "nvfp4": 4.5,
+    "mxfp4": 4.25,
+    "int4-g128": 4.125,
+    "f32": 32.0,
+    "q8_0": 8.5,
+    "q4_k_m": 4.85,
+    "iq4_xs": 4.25,
+}
+"""Bits a weight; Q4_K_M and IQ4_XS as the average over a Llama's file (llama.cpp, examples/quantize)."""
+WHOLE_FILE = ("q8_0", "q4_k_m", "iq4_xs")
+"""One average for every part."""
+
+
+def formats_by_part(model: Model, name: Format) -> dict[Part, str]:
+    """The name in BITS of what each part of the model is in."""
+    if name in WHOLE_FILE:
+        return dict.fromkeys(PARTS, name)
+    if name == "as-shipped":
+        parts = {} if model.shipped is None else model.shipped.parts
+        return {part: parts.get(part, "bf16") for part in PARTS}
+    if name == "gguf-mxfp4":
+        return dict.fromkeys(PARTS, "q8_0") | {"expert": "mxfp4", "router": "f32"}
+    linear = "mxfp4" if name == "mxfp4-all" else name
+    found: dict[Part, str] = {part: linear if part in LINEAR else "bf16" for part in PARTS}
+    return found | {"lm_head": linear} if name == "mxfp4-all" else found
 
 
 def bits_by_part(model: Model, name: Format) -> dict[Part, float]:
     """Bits a weight of each part of the model takes in a format."""
-    if name in AVERAGE_BITS:
-        return dict.fromkeys(PARTS, AVERAGE_BITS[name])
-    if name == "as-shipped":
-        parts = {} if model.shipped is None else model.shipped.parts
-        return {part: BITS[parts.get(part, "bf16")] for part in PARTS}
-    if name == "gguf-mxfp4":
-        q8_0 = dict.fromkeys(PARTS, BITS["q8_0"])
-        return q8_0 | {"expert": BITS["mxfp4"], "router": BITS["f32"]}
-    linear = BITS["mxfp4" if name == "mxfp4-all" else name]
-    found: dict[Part, float] = {part: linear if part in LINEAR else BITS["bf16"] for part in PARTS}
-    return found | {"lm_head": linear} if name == "mxfp4-all" else found
+    return {part: BITS[found] for part, found in formats_by_part(model, name).items()}
 
 
 def find_format(name: str) -> Format:
