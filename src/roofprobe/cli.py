@@ -28,6 +28,7 @@ COMMANDS = {
         "roofprobe.predict_command",
         "decode rates of a model on 1 to 4 units, from a profile or given numbers",
     ),
+    "claims": ("roofprobe.claims_command", "published figures against what memory, link and arithmetic allow"),
     "report": ("roofprobe.report_command", "draw a run folder's report.html again"),
 }
 
