@@ -77,6 +77,22 @@ def run_ranks(
                 reader.join()
 
 
+def run_first(ranks: int) -> None:
+    """For a rank without a GPU: from here on it goes before every ordinary process, where that is permitted.
+
+    Otherwise it is the scheduler that is measured: an 8-byte all-reduce of two ranks on two cores took 300 to 1800 us,
+    and 190 to 230 with this. More ranks than CPUs would keep each other waiting, and the rest of the machine.
+    """
+    if ranks <= len(os.sched_getaffinity(0)) and not gpu_count():
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
+def runs_first() -> bool:
+    """Whether this process goes before ordinary ones."""
+    return os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO)
+
+
 def die_with_parent() -> None:
     """For a rank: the kernel ends this process when the launching thread dies, even by SIGKILL (Linux only)."""
     parent = os.environ.get(PARENT)

@@ -16,6 +16,7 @@ from roofprobe.alpha_beta import Fit, describe, fit
 from roofprobe.collectives.collective import Collective
 from roofprobe.collectives.faults import Fault
 from roofprobe.collectives.link_baseline import baseline_lines, share_line
+from roofprobe.collectives.local_ranks import runs_first
 from roofprobe.collectives.nccl_json import Header, document
 from roofprobe.collectives.pairwise import pair_lines
 from roofprobe.collectives.results import Row, largest_bus_gb_per_s
@@ -66,6 +67,8 @@ class Speaker:
             notes.append(
                 "time: mean of a loop that waits for nothing between operations, on the same buffers each time"
             )
+        if runs_first():
+            notes.append("ranks go before ordinary processes (real-time scheduling): no time is the scheduler's")
         if self._head.moved_as_bytes:
             notes.append(f"{self._head.plan.dtype}: moved as uint8, because {self._backend} takes no float8")
         network = self._head.proof.lines() if self._head.proof else [f"transport: {self._head.transport}"]

@@ -16,7 +16,7 @@ from roofprobe.collectives.all_reduce import ALL_REDUCE
 from roofprobe.collectives.buffers import buffer_bytes, moved_as_bytes
 from roofprobe.collectives.collective import Collective, Counts
 from roofprobe.collectives.exact import NO_REDUCTION, Pattern
-from roofprobe.collectives.local_ranks import PARENT, die_with_parent
+from roofprobe.collectives.local_ranks import PARENT, die_with_parent, run_first
 from roofprobe.collectives.nccl_debug import NcclDebug
 from roofprobe.collectives.nccl_json import Header
 from roofprobe.collectives.process_group import Group, Place, first_line, joined
@@ -68,6 +68,8 @@ def run_as_rank(program: Program, arguments: list[str], place: Place) -> NoRetur
         # Before the watch begins: it takes seconds, in which no other thread runs.
         import torch.distributed  # noqa: F401
 
+        if PARENT in os.environ:
+            run_first(place.world_size)
         watch = Watch(name, place.rank, request.timeout_seconds, speaks_for_all=PARENT in os.environ)
         if place.rank == 0:
             watch.on_fault = keep_without_results(request, place, (name, *arguments))
