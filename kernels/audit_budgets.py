@@ -8,7 +8,7 @@ GB10, 7 on an H200. The budgets are tighter: what the code was seen to need with
 from dataclasses import dataclass
 
 from roofprobe.kernels.compile_only import Case
-from roofprobe.kernels.gemv_triton import lane_registers
+from roofprobe.lane_registers import lane_registers
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from roofprobe.kernels.compile_only import Case, all_cases, dequant_case, gemv_c
 from roofprobe.kernels.decode import decode_mode
 from roofprobe.kernels.dequant_triton import DequantConfig
 from roofprobe.kernels.formats import FORMAT_NAMES
-from roofprobe.kernels.gemv_triton import GemvConfig, default_config, gemv_mode, stated_registers
+from roofprobe.kernels.gemv_triton import GemvConfig, default_config, gemv_mode
 from roofprobe.kernels.grouped_gemv_triton import grouped_gemv_kernel
 from roofprobe.kernels.search import STREAMS, dequant_space, gemv_space, stream_space
+from roofprobe.lane_registers import stated_registers
 
 LAYOUTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("bf16", ()),
@@ -67,7 +68,7 @@ def with_config(case: Case, config: GemvConfig) -> Case:
     }
     if "STAGES" in constants:
         constants["STAGES"] = config.stages
-    registers = stated_registers(str(constants["FORMAT"]), config, int(constants["BATCH"]))
+    registers = stated_registers(str(constants["FORMAT"]), config.warps, config.row_groups, int(constants["BATCH"]))
     return replace(case, constants=constants, warps=config.warps, registers=registers)
 
 

@@ -24,6 +24,7 @@ from roofprobe.kernels import dequant_triton, gemv_kernel, gemv_mma, gemv_triton
 from roofprobe.kernels.dequant_triton import DequantConfig
 from roofprobe.kernels.sass import instructions
 from roofprobe.kernels.stream_triton import StreamConfig
+from roofprobe.lane_registers import stated_registers
 
 GB10_MULTIPROCESSORS = 48
 KNOWN_CC = (80, 86, 89, 90, 100, 103, 120, 121)  # LLVM ends the process for one that it does not know
@@ -168,7 +169,7 @@ def gemv_case(
         "n": "i32",
         "aligned_words": "i32",
     }
-    registers = gemv_triton.stated_registers(weight_format, config, batch)
+    registers = stated_registers(weight_format, config.warps, config.row_groups, batch)
     name = "-".join(("gemv", weight_format, f"k{k}", f"batch{batch}", *how, *([decode] if decode != "bits" else [])))
     kernel = gemv_mma.gemv_mma_kernel if decode == "mma" else gemv_kernel.gemv_kernel
     return Case(name, kernel, signature, constants, config.warps, registers)

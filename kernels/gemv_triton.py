@@ -16,6 +16,7 @@ from roofprobe.kernels.formats import FP8Weight, MXFP4Weight, Weight, format_nam
 from roofprobe.kernels.gemv_kernel import gemv_kernel
 from roofprobe.kernels.gemv_mma import gemv_mma_kernel
 from roofprobe.kernels.launch import ALIGNMENT, power_of_two, require_aligned, require_launchable
+from roofprobe.lane_registers import stated_registers
 
 TRITON_DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 WORD_DTYPES = {4: torch.int32, 2: torch.int16, 1: torch.uint8}  # bytes -> the word
@@ -59,26 +60,6 @@ class GemvConfig:
     @property
     def lane_rows(self) -> int:
         return 512 * self.warps // self.tile_bytes
-
-
-def lane_registers(warps: int, row_groups: int, batch: int) -> int:
-    """The most 32-bit registers a lane that leave a multiprocessor room for the warps that a configuration counts on.
-
-    Up to two vectors: as many as keep 32 KiB of weights in flight at 16 bytes a row of a lane, from 8 to 16 warps (the
-    four programs that `default_config` sizes grids for). Above, where decoding binds and not memory: 8.
-    """
-    resident = min(16, max(8, 64 // row_groups)) if batch <= 2 else 8
-    return min(255, 65536 // (32 * max(resident, warps)))
-
-
-def stated_registers(weight_format: str, config: GemvConfig, batch: int) -> int | None:
-    """What the compiler is told: `lane_registers`; nothing for bf16.
-
-    Untold, ptxas aims at more warps than that and spills: 8 to 24 bytes at 48 to 96 registers in 11 of 778 kernels
-    (Triton 3.9, cc 121 and 90). bf16 has nothing to decode, never spilled, and told so takes up to 8 % more
-    instructions on cc 90.
-    """
-    return None if weight_format == "bf16" else lane_registers(config.warps, config.row_groups, batch)
 
 
 def gemv_mode(weight_format: str, k: int, x_dtype: torch.dtype, mode: str) -> str:
@@ -213,6 +194,6 @@ def gemv(weight: Weight, x: torch.Tensor, out: torch.Tensor, config: GemvConfig)
         tensors[0].shape[1] // options["ALIGN"],
         **options,
         num_warps=config.warps,
-        maxnreg=stated_registers(options["FORMAT"], config, batch),
+        maxnreg=stated_registers(options["FORMAT"], config.warps, config.row_groups, batch),
         enable_fp_fusion=False,
     )

@@ -15,6 +15,7 @@ from roofprobe.kernels.experts import Experts, expert
 from roofprobe.kernels.gemv_kernel import gemv_rows
 from roofprobe.kernels.gemv_triton import GemvConfig
 from roofprobe.kernels.launch import device_mode, multiprocessors, require_launchable
+from roofprobe.lane_registers import stated_registers
 
 MOST_PROGRAMS = 65535  # of a grid's second and third dimension
 
@@ -98,6 +99,6 @@ def grouped_gemv(
         experts,
         **options,
         num_warps=config.warps,
-        maxnreg=gemv_triton.stated_registers(options["FORMAT"], config, 1),
+        maxnreg=stated_registers(options["FORMAT"], config.warps, config.row_groups, 1),
         enable_fp_fusion=False,
     )

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from roofprobe import lane_registers
 from roofprobe.errors import BadInput, RoofprobeError
 from roofprobe.measurement import Environment, Timing
 from roofprobe.robust import median, median_interval
@@ -63,8 +64,8 @@ _decoder = msgspec.json.Decoder(Tried | Finished)
 
 
 def kernels_digest(folder: Path = KERNELS) -> str:
-    """16 hex digits that change with any source of the kernels."""
-    sources = sorted(folder.glob("*.py"))
+    """16 hex digits that change with any source of the kernels, the registers that their launches state included."""
+    sources = [*sorted(folder.glob("*.py")), Path(lane_registers.__file__)]
     return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in sources)).hexdigest()[:16]
 
 

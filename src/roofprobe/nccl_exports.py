@@ -8,6 +8,7 @@ one channel. So the rules cover every size, name every field, and nothing is wri
 from __future__ import annotations
 
 from roofprobe.nccl_tuning import NcclTuning
+from roofprobe.shell_text import comment, export
 
 LARGEST_BYTES = 2**64 - 1
 """The plugin keeps sizes in a size_t."""
@@ -16,7 +17,7 @@ ANY = -1
 
 def environment_file(tuning: NcclTuning) -> str:
     """Lines for ``. FILE`` or ``set -a``: one export a variable; comments alone where the defaults are to be kept."""
-    lines = [f"# NCCL all-reduce, {_group(tuning)}, measured {tuning.created}"]
+    lines = [comment(f"NCCL all-reduce, {_group(tuning)}, measured {tuning.created}")]
     if tuning.everywhere is None:
         return "\n".join([*lines, "# keep the defaults: no setting was better at some size and no worse at any", ""])
     found = next(c for c in tuning.candidates if c.setting == tuning.everywhere)
@@ -25,7 +26,7 @@ def environment_file(tuning: NcclTuning) -> str:
     lines.append(
         f"# {best.ratio:.3f} of the defaults' time at {best.bytes} B, at worst {worst.ratio:.3f} at {worst.bytes} B"
     )
-    lines += [f"export {name}={value}" for name, value in tuning.everywhere.environment().items()]
+    lines += [export(name, value) for name, value in tuning.everywhere.environment().items()]
     return "\n".join(lines) + "\n"
 
 

@@ -8,108 +8,37 @@ from __future__ import annotations
 
 from pathlib import Path
 import re
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
-from roofprobe.alpha_beta import Segment
+from roofprobe.all_reduce_time import message_seconds, preferred
 from roofprobe.errors import BadInput
 from roofprobe.files import write_whole
-from roofprobe.latency_record import LatencyMode
 from roofprobe.measurement import CollectiveMeasurement, Environment, Measurement, Run
 from roofprobe.nccl_tuning import NcclTuning
+from roofprobe.profile_figures import (
+    STREAM_OPS,
+    CeilingFigure,
+    CollectiveFigure,
+    CollectiveResult,
+    Conflict,
+    KernelFigure,
+    KernelOp,
+    LatencyFigure,
+    Side,
+    StreamOp,
+)
+from roofprobe.profile_merge import merged
 from roofprobe.robust import median
 from roofprobe.tuned import ConfigFields, TunedKernel, nearest
+from roofprobe.unknown_keys import unknown_keys, with_unknown
 
 SCHEMA = "roofprobe/profile/1"
 
-Positive = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
-Side = Literal["device", "host"]
-StreamOp = Literal["read", "copy", "write", "triad"]
-KernelOp = Literal["gemv", "grouped_gemv", "dequant"]
-
-
-class CeilingFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """What one side's memory was measured to do in one of STREAM's patterns."""
-
-    gb_per_s: Positive
-    """Useful bytes over the median time, 1e9 bytes a second."""
-    best_gb_per_s: Positive
-    nominal_gb_per_s: Positive | None
-    """The platform's; null for an unknown machine."""
-    interval: tuple[Positive, Positive] | None
-    """95 % interval of `gb_per_s`, low first; null where there were too few samples."""
-    contended: bool = False
-    """Whether other work on the machine disturbed nearly every sample: a floor then, not a ceiling."""
-
-
-class KernelFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """One kernel at one shape, y[N] = W[N, K] x[K] for a GEMV, [N, K] for a dequantization.
-
-    A grouped GEMV's shape is one expert's; each of `batch` tokens takes `top_k` of the layer's `experts`.
-    """
-
-    op: KernelOp
-    format: str
-    n: Count
-    k: Count
-    batch: Count
-    experts: Count | None = None
-    top_k: Count | None = None
-    side: Side
-    backend: str
-    config: dict[str, Any]
-    seconds: Positive
-    """Median time of one call."""
-    bytes: Count
-    """Algorithmic bytes: weights, scales, inputs and outputs, each once."""
-    gb_per_s: Positive
-    interval: tuple[Positive, Positive] | None
-    ceiling_fraction: Positive | None
-    """Paired median ratio against the read (gemv) or copy (dequant) ceiling measured in the same run."""
-    verified: bool
-    """Whether every element of the timed output was checked and right."""
-    contended: bool = False
-
-
-class CollectiveFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """One message size. torch reduces and broadcasts in place: out of place, it is a copy and the collective."""
-
-    bytes: Count
-    seconds: Positive
-    """Median time of the collective alone: in place where it has that form. What the fit is made from."""
-    out_of_place_seconds: Positive
-    busbw_gb_per_s: Annotated[float, Meta(ge=0)]
-    """0 in a group of one, where nothing crosses a wire."""
-    wrong: int | None
-
-
-class LatencyFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """The median time of one message size, every sample of which began with all ranks ready."""
-
-    bytes: Count
-    mode: LatencyMode
-    p50_us: Positive
-
-
-class CollectiveResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One collective over one group of ranks, with its fit T(S) = alpha + bus bytes(S) / beta."""
-
-    op: str
-    world_size: Count
-    backend: str
-    transport: str
-    dtype: str
-    fit: tuple[Segment, ...]
-    points: tuple[CollectiveFigure, ...]
-    latency: tuple[LatencyFigure, ...] = ()
-    """Of small messages, by mode; empty where it was not asked for."""
-
 
 class TuningProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """Ceilings, kernels and collectives of one machine."""
+    """Ceilings, kernels and collectives of one machine, or of several like it that `merge` put together."""
 
     schema: str
     created: str
@@ -121,6 +50,53 @@ class TuningProfile(msgspec.Struct, frozen=True, kw_only=True):
     """What `roofprobe tune` found; a profile without it is as valid."""
     nccl: tuple[NcclTuning, ...] = ()
     """What `roofprobe tune --nccl` found, one entry a world size and transport."""
+    hosts: tuple[Environment, ...] = ()
+    """Of a merged profile: every machine's, in the order given; `environment` is the first one's."""
+    conflicts: tuple[Conflict, ...] = ()
+    """Of a merged profile: where its machines disagree."""
+    unknown: dict[str, Any] = {}
+    """What a file held that this version does not know. Never a key of a file: `save` puts each back in its place."""
+
+    def ceiling(self, kind: StreamOp, side: Side | None = None) -> float | None:
+        """GB/s that memory was measured to do in one of STREAM's patterns, useful bytes over the median time.
+
+        kind: ``read``, ``copy``, ``write`` or ``triad``. side: by default the GPU's where the profile has any ceiling
+        of a GPU's, else the host's; one is never shown for the other. None where that was not measured. Raises
+        ValueError for another kind.
+        """
+        if kind not in STREAM_OPS:
+            raise ValueError(f"kind: expected {', '.join(STREAM_OPS)}, got {kind!r}")
+        side = side or ("device" if self.ceilings.get("device") else "host")
+        figure = self.ceilings.get(side, {}).get(kind)
+        return None if figure is None else figure.gb_per_s
+
+    def all_reduce_seconds(
+        self,
+        bytes: int,  # noqa: A002 - as records call it
+        world_size: int,
+        transport: str | None = None,
+    ) -> float | None:
+        """Seconds of one all-reduce of `bytes` over `world_size` ranks, alone and in place.
+
+        At a size that was measured, its median; between and beyond, the fit's T(S), the outermost line continued;
+        without a fit, the next larger size's time, and the largest one's rate above it. transport: a part of its
+        text, such as ``NET/IB``; without, one between hosts stands before one on this host, then NCCL before others.
+        None where no all-reduce of so many ranks (over that transport) was measured. Raises ValueError for bytes or
+        ranks below 1.
+        """
+        if min(bytes, world_size) < 1:
+            raise ValueError(f"expected at least 1 byte and 1 rank, got {bytes} bytes and {world_size} ranks")
+        found = preferred(self.collectives, world_size, transport)
+        return None if found is None else message_seconds(found, bytes)
+
+    def merge(self, *others: TuningProfile) -> TuningProfile:
+        """One profile of a cluster from those of its machines, as `roofprobe.profile_merge` says.
+
+        ``first.merge(second)`` or ``TuningProfile.merge(first, second)``. Where machines disagree the cautious value
+        stands and `conflicts` names the field and each machine's value. Raises BadInput naming field and values for
+        machines that are not alike.
+        """
+        return merged((self, *others))
 
     def kernel_config(
         self,
@@ -148,7 +124,7 @@ class TuningProfile(msgspec.Struct, frozen=True, kw_only=True):
         """Reads and validates a profile.
 
         Raises BadInput naming the file, the field, what was expected and what was found, for a file that is missing,
-        malformed, truncated or of a newer schema.
+        malformed, truncated or of a newer schema. Keys that this version does not know are kept for `save`.
         """
         path = Path(path)
         try:
@@ -159,17 +135,28 @@ class TuningProfile(msgspec.Struct, frozen=True, kw_only=True):
             schema = msgspec.json.decode(data, type=_SchemaOnly).schema
             if schema != SCHEMA:
                 raise BadInput(f"{path}: schema: expected {SCHEMA}, got {schema}; {_advice(schema)}")
-            return msgspec.json.decode(data, type=cls)
+            document = msgspec.json.decode(data)
+            profile = msgspec.convert({key: value for key, value in document.items() if key != "unknown"}, cls)
+            return msgspec.structs.replace(profile, unknown=unknown_keys(document, profile._known()))
         except msgspec.ValidationError as error:
             raise BadInput(f"{path}: {_field_first(str(error))}") from None
         except msgspec.DecodeError as error:
             raise BadInput(f"{path}: not a whole JSON document ({error}); measure again with `roofprobe run`") from None
+        except RecursionError:
+            raise BadInput(f"{path}: nested far deeper than any profile; is this a roofprobe profile?") from None
         except UnicodeDecodeError:
             raise BadInput(f"{path}: not UTF-8 text; is this a profile?") from None
 
     def save(self, path: str | Path) -> None:
-        """Writes the profile whole or not at all."""
-        write_whole(Path(path), msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+        """Writes the profile whole or not at all, with the keys that `load` found and this version does not know."""
+        document = with_unknown(self._known(), self.unknown)
+        write_whole(Path(path), msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+
+    def _known(self) -> dict[str, Any]:
+        """As a file holds it, but for unknown keys."""
+        document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        del document["unknown"]
+        return document
 
 
 class _SchemaOnly(msgspec.Struct):
@@ -197,6 +184,7 @@ def _field_first(message: str) -> str:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of profile.json."""
     schema = msgspec.json.schema(TuningProfile)
+    del schema["$defs"]["TuningProfile"]["properties"]["unknown"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": SCHEMA, **schema}
 
 

@@ -23,16 +23,19 @@ def main(argv: list[str] | None = None) -> int:
     export = actions.add_parser("export", help="write it in another program's form", allow_abbrev=False)
     export.add_argument(
         "format",
-        choices=["schema", "nccl-env", "nccl-tuner"],
+        choices=["schema", "nccl-env", "nccl-tuner", "triton", "serving"],
         metavar="FORMAT",
         help="schema: the JSON Schema of profile.json, needs no PATH; nccl-env: variables for sh to source;"
-        " nccl-tuner: rules for NCCL's example tuner plugin (NCCL_TUNER_CONFIG_FILE)",
+        " nccl-tuner: rules for NCCL's example tuner plugin (NCCL_TUNER_CONFIG_FILE); triton: tuned configurations as"
+        " arguments of triton.Config, in JSON; serving: settings and commands of vLLM, SGLang and TensorRT-LLM, for sh",
     )
     export.add_argument("path", type=Path, nargs="?", help="profile.json, or the run folder that holds it")
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="a file to write instead of stdout")
     export.add_argument(
         "--ranks", type=positive_int, metavar="N", help="nccl-*: the world size, where several were tuned"
     )
+    export.add_argument("--model", metavar="M", help="serving: the model, of the catalogue (see roofprobe predict)")
+    export.add_argument("--format", dest="weights", metavar="F", help="serving: of its weights (default: as-shipped)")
     arguments = top.parse_args(argv)
 
     def command() -> int:
@@ -51,16 +54,45 @@ def _load(path: Path) -> tuple[Path, TuningProfile]:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    text = json.dumps(json_schema(), indent=2) + "\n"
-    if arguments.format != "schema":
-        if arguments.path is None:
-            raise BadInput(f"{arguments.format} needs a profile: roofprobe profile export {arguments.format} PATH")
-        text = _nccl_export(arguments.format, *_load(arguments.path), arguments.ranks)
+    text = _exported(arguments)
     if arguments.output is None:
         print(text, end="")
     else:
         write_whole(arguments.output, text)
     return OK
+
+
+def _exported(arguments: argparse.Namespace) -> str:
+    form = arguments.format
+    for flag, value in (("--model", arguments.model), ("--format", arguments.weights)):
+        if value is not None and form != "serving":
+            raise BadInput(f"{flag} belongs to serving, not to {form}; leave it out")
+    if arguments.ranks is not None and not form.startswith("nccl-"):
+        raise BadInput(f"--ranks belongs to nccl-env and nccl-tuner, not to {form}; leave it out")
+    if form == "schema":
+        return json.dumps(json_schema(), indent=2) + "\n"
+    if arguments.path is None:
+        raise BadInput(f"{form} needs a profile: roofprobe profile export {form} PATH")
+    path, profile = _load(arguments.path)
+    if form == "triton":
+        from roofprobe.triton_export import triton_configs
+
+        return json.dumps(triton_configs(profile), indent=2) + "\n"
+    if form == "serving":
+        return _serving(profile, arguments.model, arguments.weights)
+    return _nccl_export(form, path, profile, arguments.ranks)
+
+
+def _serving(profile: TuningProfile, model: str | None, weights: str | None) -> str:
+    from roofprobe.models import find_model
+    from roofprobe.serving_export import serving_file
+    from roofprobe.step_terms import Workload
+    from roofprobe.weight_formats import find_format
+
+    if model is None and weights is not None:
+        raise BadInput("--format is that of a model's weights; say which with --model")
+    work = None if model is None else Workload(find_model(model), find_format(weights or "as-shipped"))
+    return serving_file(profile, work)
 
 
 def _nccl_export(form: str, path: Path, profile: TuningProfile, ranks: int | None) -> str:

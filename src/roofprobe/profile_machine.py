@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import hypot, log
 
+from roofprobe.all_reduce_time import message_seconds, preferred
 from roofprobe.alpha_beta import predict as fitted_seconds
 from roofprobe.errors import CannotMeasure
 from roofprobe.machines import (
@@ -29,7 +30,8 @@ from roofprobe.machines import (
 )
 from roofprobe.model_bytes import all_reduce_bytes, experts_read
 from roofprobe.models import Projection, projections
-from roofprobe.profile import CollectiveResult, KernelFigure, Side, TuningProfile
+from roofprobe.profile import TuningProfile
+from roofprobe.profile_figures import CollectiveResult, KernelFigure, Side
 from roofprobe.step_terms import LinkTime, Machine, Range, Workload
 from roofprobe.weight_formats import BITS, formats_by_part
 
@@ -151,8 +153,7 @@ def _share(row: KernelFigure) -> Range:
 
 def measured_all_reduce(profile: TuningProfile, ranks: int) -> CollectiveResult | None:
     """Of that many ranks; where several were measured, one between hosts and over NCCL before others."""
-    rows = [c for c in profile.collectives if c.op == "all_reduce" and c.world_size == ranks and (c.fit or c.points)]
-    return min(rows, key=lambda c: ("this host" in c.transport, c.backend != "nccl"), default=None)
+    return preferred(profile.collectives, ranks)
 
 
 def _found_note(found: CollectiveResult, message: int) -> str:
@@ -184,9 +185,6 @@ def measured_link(found: CollectiveResult, message: int, ranks: int) -> LinkTime
 
 def _from_points(found: CollectiveResult, message: int, loaded: float | None) -> LinkTime:
     """The next larger size's time, the largest's rate beyond it; what the smallest takes counts as latency."""
-    points = sorted(found.points, key=lambda point: point.bytes)
-    holding = next((point for point in points if point.bytes >= message), None)
-    last = points[-1]
-    total = holding.seconds if holding is not None else last.seconds * message / last.bytes
-    latency = min(total, points[0].seconds)
+    total = message_seconds(found, message)
+    latency = min(total, min(found.points, key=lambda point: point.bytes).seconds)
     return LinkTime(Range.of(latency), total - latency, loaded)
