@@ -17,6 +17,7 @@ import msgspec
 
 from roofprobe.collectives.faults import who
 from roofprobe.collectives.results import RankInfo
+from roofprobe.environment import dotted, nccl_version
 from roofprobe.errors import RoofprobeError
 
 if TYPE_CHECKING:
@@ -47,9 +48,8 @@ def versions() -> dict[str, str]:
     import torch
 
     found = {"roofprobe": metadata.version("roofprobe"), "torch": str(torch.__version__)}
-    if torch.cuda.is_available():
-        found["NCCL"] = ".".join(str(part) for part in torch.cuda.nccl.version())
-    return found
+    nccl = dotted(nccl_version())
+    return found if nccl is None else found | {"NCCL": nccl}
 
 
 def exchange(store: Store, mine: Introduction, world_size: int, timeout_seconds: float) -> tuple[Introduction, ...]:

@@ -96,18 +96,24 @@ def _chains(one: Launch, pattern: Pattern, rows: Sequence[torch.Tensor], group: 
     found: list[Mode | Missing] = [Mode("chain", length, chain, rows, exact)]
     if group.device.type != "cuda":
         return [*found, Missing("graph", length, f"{group.backend} runs on the CPU: there is nothing to capture")]
+    chain()  # what a communicator sets up at its first use can't be captured
+    group.synchronize()
+    replay, reason = None, "another rank failed"
     try:
-        return [*found, Mode("graph", length, captured(chain), rows, exact)]
+        replay = captured(chain)
     except RuntimeError as error:
-        return [*found, Missing("graph", length, f"the chain could not be captured: {first_line(error)}")]
+        reason = first_line(error)
+    # All together or none: one rank alone would wait in another operation than the others.
+    everywhere = all(values[0] for values in group.gather([float(replay is not None)]))
+    if replay is not None and everywhere:
+        return [*found, Mode("graph", length, replay, rows, exact)]
+    return [*found, Missing("graph", length, f"the chain could not be captured: {reason}")]
 
 
 def captured(chain: Launch) -> Launch:
     """Replays `chain` as one CUDA graph. Written against torch's interface, and never run on a GPU so far."""
     import torch
 
-    chain()  # what a communicator sets up at its first use can't be captured
-    torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     # NCCL's watchdog thread queries events meanwhile, which any stricter mode takes for a part of the capture.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):

@@ -172,8 +172,9 @@ def joined(place: Place, timeout_seconds: float, call: Mapping[str, str], watch:
     if all(ids) and len(set(ids)) == len(ids) and dist.is_nccl_available():
         backend, device = "nccl", torch.device("cuda", own.device_index)
         torch.cuda.set_device(device)
-        for name, value in NCCL_SETTINGS.items():
-            os.environ.setdefault(name, value)
+        os.environ.update(NCCL_SETTINGS)  # torchrun and users set some of them otherwise
+        # torch counts from when an operation is enqueued, and a loop enqueues all of its own at once.
+        timeout = timedelta(days=1)
     else:
         backend, device = "gloo", torch.device("cpu")
         torch.set_num_threads(1)

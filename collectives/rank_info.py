@@ -14,6 +14,9 @@ from roofprobe.environment import cpu_model
 
 MEMORY_SHARE = 4
 """A probe's buffers take at most one part in this many of the available memory."""
+RESERVE_BYTES = 8 << 30
+"""Of memory that CPU and GPU share, kept back for CUDA, NCCL, this process and the system: a machine that runs out
+hangs."""
 
 
 def introduce(rank: int, local_rank: int | None, address: str) -> RankInfo:
@@ -34,7 +37,9 @@ def introduce(rank: int, local_rank: int | None, address: str) -> RankInfo:
         index = local % gpus
         properties = torch.cuda.get_device_properties(index)
         device_id, device_address, name = str(properties.uuid), _pci_address(properties), properties.name
-        if not properties.is_integrated:
+        if properties.is_integrated:
+            available = max(0, available - RESERVE_BYTES)
+        else:
             available, memory = torch.cuda.mem_get_info(index)[0], device_id
     return RankInfo(
         rank=rank,

@@ -87,8 +87,8 @@ def _placement(
     group.watch.enter(f"the warm-up of {what}")
     for _ in range(plan.warmup_iterations):
         operation()
+        group.synchronize()  # enqueued together they would have one deadline together
     if repeatable:
-        group.synchronize()
         prepare(TIMED_SEED) if buffers.in_place else poison(buffers.receive, pattern.dtype)
     group.watch.enter(f"the timed loop of {what}")
     times = timed_loop(operation, group, plan.iterations, plan.blocking, plan.graph_launches)

@@ -77,6 +77,8 @@ def _graph(operation: Callable[[], None], group: Group, iterations: int, launche
     """One graph of all iterations, launched several times; a sample is a launch's time over its operations."""
     import torch
 
+    operation()  # what a communicator sets up at its first use can't be captured
+    group.synchronize()
     graph = torch.cuda.CUDAGraph()
     # NCCL's watchdog thread queries events meanwhile, which any stricter mode takes for a part of the capture.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):

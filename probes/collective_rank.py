@@ -25,6 +25,7 @@ from roofprobe.collectives.sizes import require_memory, sweep_counts
 from roofprobe.collectives.sweep import sweep
 from roofprobe.collectives.sweep_counters import look_if_first, since
 from roofprobe.collectives.watch import Watch
+from roofprobe.environment import nccl_version
 from roofprobe.errors import FAILED, BadInput, RoofprobeError
 from roofprobe.probes.collective_faults import keep_for_rank_0, keep_without_results, same_on_every_rank
 from roofprobe.probes.collective_flags import parse
@@ -205,7 +206,7 @@ def _require_backend_can(request: Request, group: Group) -> None:
 
 def _nccl_version() -> int:
     """As nccl-tests writes it: 22903 for 2.29.3."""
-    import torch
-
-    major, minor, patch = (int(part) for part in torch.cuda.nccl.version()[:3])
+    found = nccl_version()
+    assert found is not None, "asked for only where NCCL carries the data"
+    major, minor, patch = found
     return major * 10000 + minor * 100 + patch

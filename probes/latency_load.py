@@ -8,7 +8,7 @@ cores from the ranks as well as bandwidth, and says so.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 import os
 from threading import Event, Thread
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from roofprobe.collectives.process_group import Group
+from roofprobe.errors import RoofprobeError
 from roofprobe.probes.sides import CACHES_PER_ARRAY
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _in_threads(weights: torch.Tensor, ranks_here: int, cpus: int) -> Iterator[S
     crowded = "" if ranks_here * (threads + 1) <= cpus else f"; {ranks_here} ranks and their loads share {cpus} CPUs"
     try:
         while not all(done[: len(parts)]):
+            _require_alive(workers)
             time.sleep(1e-3)
         yield (
             lambda: (
@@ -99,11 +101,17 @@ def _on_stream(weights: torch.Tensor) -> Iterator[Streamed]:
     feeder.start()
     try:
         while not done[0]:
+            _require_alive([feeder])
             time.sleep(1e-3)
         yield lambda: f"GEMV on a second stream reads {done[0] / (time.perf_counter() - began) / 1e9:.1f} GB/s (rank 0)"
     finally:
         stop.set()
         feeder.join()
+
+
+def _require_alive(threads: Sequence[Thread]) -> None:
+    if not all(thread.is_alive() for thread in threads):
+        raise RoofprobeError("the load beside the all-reduce ended by itself; the error above says why")
 
 
 def _feed(weights: torch.Tensor, stop: Event, done: list[int]) -> None:

@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _launch(arguments: argparse.Namespace) -> int:
     names = arguments.hosts.split(",")
-    if "" in names or len(set(names)) != len(names):
+    if "" in names or len(set(names)) != len(names) or any(name.startswith("-") for name in names):
         raise BadInput(f"--hosts {arguments.hosts}: expected different names between commas, such as spark-1,spark-2")
     asked = _variables(arguments.env)
     ssh = shlex.split(arguments.ssh)
@@ -99,7 +99,12 @@ def _variables(words: Sequence[str]) -> dict[str, str]:
 def _facts(hosts: Sequence[Host]) -> dict[str, Facts]:
     """All at once, since each takes seconds; the first failure in the hosts' order is raised."""
     with ThreadPoolExecutor(len(hosts)) as pool:
-        return dict(zip([host.name for host in hosts], pool.map(Host.facts, hosts)))
+        try:
+            return dict(zip([host.name for host in hosts], pool.map(Host.facts, hosts)))
+        except BaseException:
+            for host in hosts:  # or leaving the pool would wait for the slowest
+                host.end()
+            raise
 
 
 def _described(where: Meeting) -> str:

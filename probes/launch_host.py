@@ -106,7 +106,7 @@ class Host:
     def _receive(self, kind: type[MessageT]) -> MessageT:
         assert self._process.stdout is not None
         words = b""
-        while not words.endswith(b"\n"):
+        while True:
             left = self._deadline - monotonic()
             readable = left > 0 and select.select([self._process.stdout], [], [], left)[0]
             if not readable:
@@ -114,19 +114,17 @@ class Host:
             got = os.read(self._process.stdout.fileno(), 1 << 16)
             if not got:
                 raise RoofprobeError(f"{self.name}: {self._last_words()}{self._advice()}")
-            words += got
-        try:
-            # A shell's start-up files may have printed before the agent did.
-            return msgspec.json.decode(words.splitlines()[-1], type=kind)
-        except msgspec.MsgspecError:
-            raise RoofprobeError(
-                f"{self.name}: expected roofprobe's agent, got {words[:80].decode(errors='replace')!r}{self._advice()}"
-            ) from None
+            *lines, words = (words + got).split(b"\n")
+            for text in lines:
+                # What is no message was printed by the start-up files of a shell.
+                with suppress(msgspec.MsgspecError):
+                    return msgspec.json.decode(text, type=kind)
 
     def _last_words(self) -> str:
-        self._process.wait()
         assert self._process.stderr is not None
-        said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+        self.end()
+        os.set_blocking(self._process.stderr.fileno(), False)
+        said = (self._process.stderr.read() or b"").decode(errors="replace").strip().splitlines()
         return said[-1] if said else f"ended with status {self._process.returncode}"
 
     def _advice(self) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from roofprobe.collectives.process_group import first_line
 from roofprobe.errors import FAILED, NOT_MEASURED, OK
 
 
 def main() -> int:
     """Runs torchrun with this process's arguments; what the ranks printed says why they failed."""
-    from torch.distributed import run
+    from torch.distributed import DistError, run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -19,6 +20,10 @@ def main() -> int:
         _, failure = error.get_first_failure()
         return failure.exitcode if OK < failure.exitcode <= NOT_MEASURED else FAILED
     except SignalException:
+        return FAILED
+    except DistError as error:
+        what = f"roofprobe launch: the hosts' torchruns did not meet: {first_line(error)}"
+        print(f"{what}; is the port free (--port), and open between the hosts?", file=sys.stderr)
         return FAILED
     return OK
 

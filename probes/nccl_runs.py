@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import hashlib
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from roofprobe.nccl_tuning import DEFAULTS, NcclSetting
 from roofprobe.robust import median
 
 VARIED = ("NCCL_ALGO", "NCCL_PROTO", "NCCL_MIN_NCHANNELS", "NCCL_MAX_NCHANNELS", "NCCL_IB_MERGE_NICS")
+_COMPLAINT = re.compile(r"roofprobe allreduce: |^# WARNING")
 TIMEOUT_SECONDS = 600.0
 """Of one run, which has deadlines of its own: this one is for a launcher that hangs."""
 
@@ -97,8 +99,10 @@ class ProbeRunner:
         """(arguments, environment) of the process to start."""
         flags = ["-b", self.min_bytes, "-e", self.max_bytes, "-f", self.step_factor, "-n", self.iterations]
         probe = ["allreduce", *map(str, flags), "--no-link-baseline", "--record", str(record)]
-        asked = setting.environment() | dict(extra)
         own = {name: value for name, value in os.environ.items() if name not in VARIED}
+        # ssh passes nothing on, and the hosts have to agree.
+        asked = {name: value for name, value in own.items() if name.startswith("NCCL_")}
+        asked |= setting.environment() | dict(extra)
         roofprobe = [sys.executable, "-m", "roofprobe.cli"]
         if not self.hosts:
             return [*roofprobe, *probe, "--ranks", str(gpu_count())], own | asked
@@ -118,10 +122,15 @@ class ProbeRunner:
                 timeout=TIMEOUT_SECONDS,
                 check=False,
             )
-            said = ended.stderr.strip().splitlines() or [f"ended with status {ended.returncode} and said nothing"]
+            said = [*ended.stdout.splitlines(), *ended.stderr.strip().splitlines()]
+            said = [line for line in said if _COMPLAINT.search(line)] or said[-1:]
+            said = said or [f"ended with status {ended.returncode} and said nothing"]
+            failed = ended.returncode != 0
         except subprocess.TimeoutExpired:
-            said = [f"did not end within {TIMEOUT_SECONDS:g} s"]
-        found = _read(record, said[-1])
+            said, failed = [f"did not end within {TIMEOUT_SECONDS:g} s"], True
+        found = _read(record, said[0])
+        if failed and found.problem is None:
+            found = replace(found, problem=said[0])
         if found.problem is not None and setting == DEFAULTS:
             raise RoofprobeError(f"the all-reduce fails under the defaults too: {found.problem}")
         return found

@@ -13,6 +13,7 @@ run is kept in PROFILE.nccl-runs.jsonl as it ends; after Ctrl-C the same command
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 import sys
@@ -23,7 +24,7 @@ import msgspec
 from roofprobe.arguments import parser, positive_int, size
 from roofprobe.collectives.local_ranks import gpu_count
 from roofprobe.console import Console
-from roofprobe.errors import NOT_MEASURED, OK, CannotMeasure, run_command
+from roofprobe.errors import NOT_MEASURED, OK, BadInput, CannotMeasure, run_command
 from roofprobe.nccl_exports import environment_file, tuner_rules, why_no_rules
 from roofprobe.nccl_tuning import NcclCandidate, NcclSetting, NcclTuning, bands, best_everywhere
 from roofprobe.profile import TuningProfile
@@ -54,6 +55,7 @@ def main(argv: list[str]) -> int:
 
 def _tune(arguments: argparse.Namespace) -> int:
     from roofprobe.environment import read_environment
+    from roofprobe.probes.launch_host import is_here
     from roofprobe.probes.nccl_candidates import candidates
     from roofprobe.probes.nccl_runs import ProbeRunner, active_rdma_devices
     from roofprobe.probes.tune_results import to_extend
@@ -63,6 +65,10 @@ def _tune(arguments: argparse.Namespace) -> int:
         raise CannotMeasure(
             f"found {gpu_count()} CUDA GPUs on this host; NCCL's all-reduce needs at least two, or --hosts a,b"
         )
+    if hosts and not is_here(hosts[0]):
+        raise BadInput(
+            f"--hosts {arguments.hosts}: this host has to come first, since the records are read where rank 0 is"
+        )
     path = arguments.profile / "profile.json" if arguments.profile.is_dir() else arguments.profile
     environment = read_environment()
     profile = to_extend(TuningProfile.load(path) if path.exists() else None, environment, path)
@@ -70,7 +76,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     runner = ProbeRunner(hosts, arguments.minbytes, arguments.maxbytes, arguments.stepfactor, arguments.iters)
     tuning = find_settings(
         runner,
-        candidates(rdma_devices=active_rdma_devices()),
+        lambda own: candidates(active_rdma_devices(), own),
         arguments.rounds,
         path,
         nodes=len(hosts) or 1,
@@ -95,7 +101,7 @@ def _group(tuning: NcclTuning) -> tuple[int, int, str]:
 
 def find_settings(
     runner: Runner,
-    wanted: list[NcclSetting],
+    wanted: Callable[[Iterable[NcclSetting]], list[NcclSetting]],
     rounds: int,
     path: Path,
     *,
@@ -103,7 +109,7 @@ def find_settings(
     nccl: str | None,
     console: Console,
 ) -> NcclTuning | None:
-    """Screens, confirms and decides; None where Ctrl-C came first."""
+    """Screens, confirms and decides; None where Ctrl-C came first. `wanted`: NCCL's own choices -> candidates."""
     from roofprobe.probes.nccl_run_log import RunLog
     from roofprobe.probes.nccl_search import confirm, finalists, screen
 
@@ -111,9 +117,10 @@ def find_settings(
         if len(log):
             console.line(f"{len(log)} comparisons of an interrupted run are taken from {log.path}")
         try:
-            with console.progress(len(wanted)):
-                first = runner.defaults()
-                screened = screen(runner, wanted, log, console.step)
+            first = runner.defaults()
+            settings = wanted(first.own_choices.values())
+            with console.progress(len(settings)):
+                screened = screen(runner, settings, log, console.step)
             best = finalists(screened)
             with console.progress(rounds * len(best)):
                 confirmed = confirm(runner, best, rounds, log, console.step)

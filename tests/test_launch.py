@@ -167,9 +167,43 @@ def test_on_this_host_alone_it_needs_no_ssh(capfd: pytest.CaptureFixture[str]) -
     assert "Avg bus bandwidth" in capfd.readouterr().out
 
 
+def fake_ssh(folder: Path, body: str) -> str:
+    """Something in ssh's place: a script that gets HOST COMMAND."""
+    script = folder / "ssh"
+    script.write_text(f"#!/bin/sh\n{body}\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_what_a_shells_start_up_files_print_is_passed_over(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from roofprobe.probes.launch_agent import addresses
+
+    if not addresses():
+        pytest.skip("this host has no network address")
+    ssh = fake_ssh(tmp_path, 'echo Welcome to far; echo; shift; exec sh -c "$*"')
+    arguments = ["--hosts", "far", "--ssh", ssh, "--port", "29632", "--", "allreduce", "-b", "1K", "-e", "1K"]
+    assert launch.main(arguments) == 0
+    assert "Avg bus bandwidth" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        pytest.param("echo no such key >&2; exit 255", "far: no such key", id="refused"),
+        pytest.param("exec >&-; sleep 30", "far: ended with status", id="silent but alive"),
+    ],
+)
+def test_a_host_that_never_becomes_an_agent_is_told_at_once(
+    body: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch.main(["--hosts", "far", "--ssh", fake_ssh(tmp_path, body), "--", "allreduce"]) == FAILED
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        pytest.param(["--hosts", "-oProxyCommand=x", "--", "allreduce"], "expected one argument", id="a flag for ssh"),
         pytest.param(["--hosts", "a,,b", "--", "allreduce"], "different names", id="an empty name"),
         pytest.param(["--hosts", "a,a", "--", "allreduce"], "different names", id="a host twice"),
         pytest.param(["--hosts", "a", "--env", "X Y", "--", "allreduce"], "expected NAME=VALUE", id="no variable"),

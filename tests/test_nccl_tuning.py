@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 import subprocess
 
+import msgspec
 from nccl_timings import LL2, MERGED, SIMPLE8, TREE
 import pytest
 
@@ -52,8 +53,8 @@ OWN = {n: NcclSetting(algorithm="ring", protocol="simple", channels=4) for n in 
 def test_bands_change_only_the_sizes_that_gain_and_spell_out_the_others() -> None:
     found = bands([candidate(LL2, {1024: (0.8, 0.9), 4096: (0.8, 0.9), 16384: (1.2, 1.3)})], OWN)
     assert found == (
-        NcclBand(min_bytes=0, max_bytes=16383, setting=LL2, keep_default=False),
-        NcclBand(min_bytes=16384, max_bytes=None, setting=OWN[16384], keep_default=True),
+        NcclBand(min_bytes=0, max_bytes=4096, setting=LL2, keep_default=False),
+        NcclBand(min_bytes=4097, max_bytes=None, setting=OWN[16384], keep_default=True),
     )
 
 
@@ -62,6 +63,24 @@ def test_without_ncclss_own_choice_a_setting_measured_to_be_alike_stands_for_it_
     alike = candidate(TREE, {1024: (0.99, 1.01), 4096: (0.98, 1.02)})
     assert [b.setting for b in bands([fast, alike], {})] == [LL2, TREE]
     assert [b.setting for b in bands([fast], {})] == [LL2, None]
+
+
+def test_a_change_does_not_reach_beyond_the_largest_size_that_was_measured() -> None:
+    found = bands([candidate(LL2, {1024: (0.8, 0.9), 4096: (0.8, 0.9)})], OWN | {4096: OWN[4096]})
+    assert [(b.min_bytes, b.max_bytes, b.keep_default) for b in found] == [(0, 4096, False), (4097, None, True)]
+    alone = bands([candidate(LL2, {1024: (0.8, 0.9)})], {})
+    assert [(b.max_bytes, b.setting) for b in alone] == [(1024, LL2), (None, None)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"everywhere": TREE}, {"bands": (NcclBand(min_bytes=0, max_bytes=None, setting=MERGED, keep_default=False),)}],
+)
+def test_a_profile_that_no_measurement_leaves_behind_is_refused(change: dict[str, object]) -> None:
+    best = candidate(LL2, {1024: (0.8, 0.9)})
+    document = msgspec.to_builtins(tuning((), best)) | msgspec.to_builtins(change)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(document, NcclTuning)
 
 
 def test_a_setting_that_a_rule_cannot_say_makes_no_band() -> None:
@@ -79,6 +98,9 @@ def read_rules(text: str) -> list[dict[str, int | str]]:
     """As the plugin reads them: comma-separated, empty fields swallowed, unknown words taken for a default."""
     rules = []
     for line in text.splitlines():
+        if line.startswith("#"):
+            assert len(line) < 255
+            continue
         fields = [field.strip() for field in line.split(",") if field]
         assert 8 <= len(fields) <= 10 and len(line) < 255, line
         assert fields[0] == "allreduce" and fields[3] in ("ring", "tree") and fields[4] in ("ll", "ll128", "simple")
@@ -93,8 +115,8 @@ def test_the_tuner_file_has_a_full_rule_for_every_size() -> None:
     text = tuner_rules(tuning(bands([best], OWN), best))
     assert text is not None
     rules = read_rules(text)
-    assert [rule["min"] for rule in rules] == [0, 4096]
-    assert [rule["max"] for rule in rules] == [4095, LARGEST_BYTES]
+    assert [rule["min"] for rule in rules] == [0, 1025]
+    assert [rule["max"] for rule in rules] == [1024, LARGEST_BYTES]
     assert all(rule["channels"] >= 1 and rule["nodes"] == rule["ranks"] == 2 for rule in rules)  # type: ignore[operator]
     assert (rules[0]["algo"], rules[0]["proto"], rules[0]["channels"]) == ("ring", "ll", 2)
     assert (rules[1]["algo"], rules[1]["proto"], rules[1]["channels"]) == ("ring", "simple", 4)
@@ -106,7 +128,7 @@ def test_no_rules_are_written_that_would_change_nothing_or_leave_a_size_on_one_c
     assert "keep the defaults" in why_no_rules(tuning(bands([same], OWN), same))
     fast = candidate(LL2, {1024: (0.8, 0.9), 4096: (1.2, 1.3)})
     assert tuner_rules(tuning(bands([fast], {}), fast)) is None
-    assert "from 4096 bytes on" in why_no_rules(tuning(bands([fast], {}), fast))
+    assert "from 1025 bytes on" in why_no_rules(tuning(bands([fast], {}), fast))
 
 
 def test_a_shell_takes_the_environment_file(tmp_path: Path) -> None:
@@ -114,7 +136,7 @@ def test_a_shell_takes_the_environment_file(tmp_path: Path) -> None:
     (tmp_path / "env").write_text(environment_file(tuning((), best)))
     script = '. ./env && echo "$NCCL_ALGO $NCCL_PROTO $NCCL_MIN_NCHANNELS $NCCL_MAX_NCHANNELS"'
     done = subprocess.run(["sh", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=True, env={})
-    assert done.stdout == "Ring LL 2 2\n"
+    assert done.stdout == "allreduce:ring allreduce:ll 2 2\n"
 
 
 def test_an_environment_file_that_keeps_the_defaults_says_so_and_sets_nothing() -> None:

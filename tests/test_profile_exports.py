@@ -97,7 +97,7 @@ def test_two_units_that_gain_are_recommended_to_each_engine(tmp_path: Path) -> N
 def test_the_settings_are_variables_after_sourcing_and_each_stands_below_its_reason(tmp_path: Path) -> None:
     text = serving_file(spark(linked(2, 20.0, TRANSPORT), nccl=(tuned_nccl(),)), GPT)
     assert called(text, 'echo "$ROOFPROBE_TP $NCCL_ALGO $NCCL_PROTO $NCCL_IB_HCA ${NCCL_DEBUG-unset}"', tmp_path) == [
-        "2 Ring LL rocep1s0f0,roceP2p1s0f0 unset"
+        "2 allreduce:ring allreduce:ll rocep1s0f0,roceP2p1s0f0 unset"
     ]
     lines = text.splitlines()
     for before, line in pairwise(lines):
@@ -147,7 +147,7 @@ def test_without_a_gpus_read_nothing_is_recommended() -> None:
 
 def test_without_a_model_there_are_ncclss_settings_alone(tmp_path: Path) -> None:
     text = serving_file(spark(nccl=(tuned_nccl(),)), None)
-    assert called(text, 'echo "$NCCL_ALGO ${ROOFPROBE_TP-unset}"', tmp_path) == ["Ring unset"]
+    assert called(text, 'echo "$NCCL_ALGO ${ROOFPROBE_TP-unset}"', tmp_path) == ["allreduce:ring unset"]
     assert "none were measured: `roofprobe tune --nccl" in serving_file(spark(), None)
 
 

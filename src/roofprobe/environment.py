@@ -6,6 +6,7 @@ is worth more than the description beside it.
 
 from __future__ import annotations
 
+import ctypes
 from datetime import UTC, datetime
 from importlib import metadata
 import os
@@ -105,7 +106,7 @@ def read_environment() -> Environment:
         cupy=version("cupy-cuda13x") or version("cupy-cuda12x"),
         cuda=torch.version.cuda,
         driver=driver_version(),
-        nccl=_nccl_version(),
+        nccl=dotted(nccl_version()),
         devices=devices,
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
     )
@@ -201,10 +202,28 @@ def _devices() -> tuple[Device, ...]:
     return tuple(found)
 
 
-def _nccl_version() -> str | None:
+def nccl_version() -> tuple[int, int, int] | None:
+    """Of the NCCL library that torch has loaded, which may be another than it was built with; None without a GPU."""
     import torch
 
     if not torch.cuda.is_available() or not torch.distributed.is_nccl_available():
         return None
-    found = torch.cuda.nccl.version()
-    return ".".join(str(part) for part in found)
+    number = ctypes.c_int()
+    try:
+        # By this name the dynamic linker finds the library that is loaded already.
+        ctypes.CDLL("libnccl.so.2").ncclGetVersion(ctypes.byref(number))
+    except (OSError, AttributeError):  # torch holds it statically: then what it was built with is what it has
+        major, minor, patch = torch.cuda.nccl.version()[:3]
+        return int(major), int(minor), int(patch)
+    # 2.9 and later: 2 30 03; before, when minor and patch had a digit each: 2 8 4.
+    code = number.value
+    return (
+        (code // 10000, code // 100 % 100, code % 100)
+        if code >= 10000
+        else (code // 1000, code // 100 % 10, code % 100)
+    )
+
+
+def dotted(version: tuple[int, int, int] | None) -> str | None:
+    """``2.30.3``."""
+    return None if version is None else ".".join(map(str, version))

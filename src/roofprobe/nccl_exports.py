@@ -34,7 +34,7 @@ def tuner_rules(tuning: NcclTuning) -> str | None:
     """The plugin's file; None where no rule would change anything or a band's own choice is not known."""
     if not tuning.has_rules:
         return None
-    lines = []
+    lines = ["# for all-reduces of these ranks alone: with this plugin everything else is sent on one channel"]
     for band in tuning.bands:
         setting = band.setting
         assert setting is not None

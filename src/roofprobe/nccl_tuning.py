@@ -5,8 +5,8 @@ ratio a round. It is better at a size where the 95 % interval of the median rati
 worse where it lies at or below 1 + `WORSE`. A size without an interval (fewer than 6 rounds) is neither.
 
 Two things can be adopted, since NCCL can be told in two ways. `everywhere` holds for all sizes at once, as environment
-variables do: better at some size and no worse at any. `bands` hold from one measured size to just below the next, as
-the rules of NCCL's example tuner do: better at each size of theirs. That tuner leaves a size without a rule on a
+variables do: better at some size and no worse at any. `bands` hold for some of them, as the rules of NCCL's example
+tuner do: better at each measured size of theirs. That tuner leaves a size without a rule on a
 single channel, so a band where the defaults are kept has to spell out what NCCL chooses there.
 """
 
@@ -44,12 +44,16 @@ class NcclSetting(msgspec.Struct, frozen=True, kw_only=True):
         return None not in (self.algorithm, self.protocol, self.channels) and self.merge_nics is None
 
     def environment(self) -> dict[str, str]:
-        """The variables that NCCL reads (its user guide, "Environment Variables")."""
+        """The variables that NCCL reads (its user guide, "Environment Variables"; 2.24 and later).
+
+        Algorithm and protocol are set for all-reduce alone: other collectives have no tree, and would fail. The number
+        of channels can only be set for all.
+        """
         found = {}
         if self.algorithm is not None:
-            found["NCCL_ALGO"] = self.algorithm.capitalize()
+            found["NCCL_ALGO"] = f"allreduce:{self.algorithm}"
         if self.protocol is not None:
-            found["NCCL_PROTO"] = {"ll": "LL", "ll128": "LL128", "simple": "Simple"}[self.protocol]
+            found["NCCL_PROTO"] = f"allreduce:{self.protocol}"
         if self.channels is not None:
             found["NCCL_MIN_NCHANNELS"] = found["NCCL_MAX_NCHANNELS"] = str(self.channels)
         if self.merge_nics is not None:
@@ -57,7 +61,7 @@ class NcclSetting(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     def __str__(self) -> str:
-        """``NCCL_ALGO=Ring NCCL_PROTO=LL``, or ``the defaults``."""
+        """``NCCL_ALGO=allreduce:ring NCCL_PROTO=allreduce:ll``, or ``the defaults``."""
         return " ".join(f"{name}={value}" for name, value in self.environment().items()) or "the defaults"
 
 
@@ -133,6 +137,13 @@ class NcclTuning(msgspec.Struct, frozen=True, kw_only=True):
     """To be set for all sizes; null keeps the defaults."""
     bands: tuple[NcclBand, ...]
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no measurement leaves behind: a profile may have been edited by hand."""
+        if self.everywhere is not None and not any(c.setting == self.everywhere and c.ratios for c in self.candidates):
+            raise ValueError("`everywhere` is none of the measured candidates")
+        if any(band.setting is not None and not band.setting.is_rule for band in self.bands):
+            raise ValueError("a band's setting needs algorithm, protocol and channels, and nothing else")
+
     @property
     def has_rules(self) -> bool:
         """Whether a tuner file helps: some band changes something, and every band is spelled out."""
@@ -148,6 +159,9 @@ def best_everywhere(candidates: Sequence[NcclCandidate]) -> NcclSetting | None:
 def bands(candidates: Sequence[NcclCandidate], own_choices: Mapping[int, NcclSetting]) -> tuple[NcclBand, ...]:
     """Bands that together hold every size from 0 up; empty without candidates.
 
+    A change holds between sizes at which it was measured to be better, and below the smallest of all; the gap to a size
+    where the defaults are kept, and everything above the largest size, keeps them.
+
     own_choices: message bytes -> what NCCL chooses by itself, as its log tells. Where that is not known, a setting that
     was measured to be no worse than the defaults, and not more than `WORSE` better, stands for them.
     """
@@ -155,26 +169,43 @@ def bands(candidates: Sequence[NcclCandidate], own_choices: Mapping[int, NcclSet
     sizes = sorted({r.bytes for c in sound for r in c.ratios} | set(own_choices))
     chosen = [(size, *_choice(size, sound, own_choices)) for size in sizes]
     groups = [list(group) for _, group in groupby(chosen, key=lambda choice: choice[1:])]
-    starts = [0, *(group[0][0] for group in groups[1:])]
-    ends = [*(start - 1 for start in starts[1:]), None]
-    return tuple(
-        NcclBand(min_bytes=start, max_bytes=end, setting=group[0][1], keep_default=group[0][2])
-        for start, end, group in zip(starts, ends, groups)
-    )
+    found: list[NcclBand] = []
+    start = 0
+    for group, following in zip(groups, [*groups[1:], None]):
+        last, setting, keeps = group[-1]
+        end = None if following is None else following[0][0] - 1
+        if not keeps and (following is None or following[0][2]):
+            end = last
+        found.append(NcclBand(min_bytes=start, max_bytes=end, setting=setting, keep_default=keeps))
+        start = start if end is None else end + 1
+    if found and found[-1].max_bytes is not None:
+        beyond = _stands_for_defaults(sizes[-1], sound, own_choices)
+        found.append(NcclBand(min_bytes=start, max_bytes=None, setting=beyond, keep_default=True))
+    return tuple(found)
 
 
 def _choice(
     size: int, sound: Sequence[NcclCandidate], own_choices: Mapping[int, NcclSetting]
 ) -> tuple[NcclSetting | None, bool]:
     """(setting, whether it only spells out the defaults)."""
-    measured = [(c.at(size), c.setting) for c in sound if any(r.bytes == size for r in c.ratios)]
-    better = [(r.ratio, i) for i, (r, _) in enumerate(measured) if r.is_better]
+    better = [(r.ratio, i) for i, (r, _) in enumerate(_at(size, sound)) if r.is_better]
     if better:
-        return measured[min(better)[1]][1], False
+        return _at(size, sound)[min(better)[1]][1], False
+    return _stands_for_defaults(size, sound, own_choices), True
+
+
+def _stands_for_defaults(
+    size: int, sound: Sequence[NcclCandidate], own_choices: Mapping[int, NcclSetting]
+) -> NcclSetting | None:
     if size in own_choices:
-        return own_choices[size], True
+        return own_choices[size]
+    measured = _at(size, sound)
     alike = [(abs(log(r.ratio)), i) for i, (r, _) in enumerate(measured) if _is_alike(r)]
-    return (measured[min(alike)[1]][1] if alike else None), True
+    return measured[min(alike)[1]][1] if alike else None
+
+
+def _at(size: int, sound: Sequence[NcclCandidate]) -> list[tuple[NcclRatio, NcclSetting]]:
+    return [(r, c.setting) for c in sound for r in c.ratios if r.bytes == size]
 
 
 def _is_alike(r: NcclRatio) -> bool:
