@@ -13,7 +13,7 @@ from records import collective, environment, gemv, measurement, timing
 
 from roofprobe.errors import BadInput
 from roofprobe.measurement import CollectiveMeasurement, Measurement, Run
-from roofprobe.nccl_tuning import NcclSetting, NcclTuning
+from roofprobe.nccl_tuning import NcclCandidate, NcclRatio, NcclSetting, NcclTuning
 from roofprobe.profile import TuningProfile, build_profile
 from roofprobe.profile_machine import measured_link
 from roofprobe.tuned import TunedKernel
@@ -180,17 +180,20 @@ def test_the_default_stands_where_machines_were_tuned_to_different_configuration
 
 
 def test_of_two_nccl_tunings_the_latest_stands() -> None:
+    ring = NcclSetting(algorithm="ring")
+
     def with_nccl(host: str, created: str, everywhere: NcclSetting | None) -> TuningProfile:
+        ratio = NcclRatio(bytes=1024, ratio=0.8, interval=(0.79, 0.81))
+        tried = NcclCandidate(setting=ring, rounds=8, ratios=(ratio,))
         found = NcclTuning(
-            world_size=2, nodes=2, transport="NET/IB", nccl=None, created=created, candidates=(), everywhere=everywhere,
-            bands=(),
+            world_size=2, nodes=2, transport="NET/IB", nccl=None, created=created, candidates=(tried,),
+            everywhere=everywhere, bands=(),
         )  # fmt: skip
         return msgspec.structs.replace(profile(host=host), nccl=(found,))
 
-    ring = NcclSetting(algorithm="ring")
     both = with_nccl("spark-1", "2026-02-02", ring).merge(with_nccl("spark-2", "2026-02-01", None))
     assert [t.everywhere for t in both.nccl] == [ring]
-    assert both.conflicts[0].values == {"spark-1": "NCCL_ALGO=Ring", "spark-2": "the defaults"}
+    assert both.conflicts[0].values == {"spark-1": "NCCL_ALGO=allreduce:ring", "spark-2": "the defaults"}
 
 
 def test_machines_that_are_not_alike_are_no_cluster() -> None:
