@@ -22,10 +22,11 @@ from roofprobe.arguments import parser, size
 from roofprobe.collectives.latency_plan import QUICK_SIZES, LatencyPlan, decode_sizes
 from roofprobe.console import HEADER, Console, row, skipped_line
 from roofprobe.errors import FAILED, NOT_MEASURED, OK, BadInput, RoofprobeError, run_command
-from roofprobe.measurement import Ended, Environment, Measurement, RunWriter, Skipped, exit_status, read_run
+from roofprobe.measurement import Ended, Environment, Measurement, Skipped, exit_status
 from roofprobe.probes import weights
 from roofprobe.probes.baselines import add_baselines_flag
 from roofprobe.probes.grouped import GPT_OSS, ExpertShape
+from roofprobe.run_file import RunWriter, read_run
 
 if TYPE_CHECKING:
     from roofprobe.probes.sides import MeasuredSide

@@ -9,16 +9,14 @@ before that is never used again: the file keeps every raw sample, but tuning onc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-import fcntl
 import hashlib
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from roofprobe import lane_registers
-from roofprobe.errors import BadInput, RoofprobeError
+from roofprobe.json_lines import append, open_journal, whole_lines
 from roofprobe.measurement import Environment, Timing
 from roofprobe.robust import median, median_interval
 from roofprobe.tuned import ConfigFields
@@ -85,17 +83,9 @@ class Journal:
     def __init__(self, path: Path, bound_to: str) -> None:
         self.path = path
         self.binding = bound_to
+        self._file = open_journal(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "a+b")  # noqa: SIM115 - closed by __exit__
-        except OSError as error:
-            raise BadInput(f"can't write {path}: {error.strerror}; choose another place with --profile") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._known = dict(self._unfinished())
-        except BlockingIOError:
-            self._file.close()
-            raise BadInput(f"{path} is in use: another roofprobe is tuning into the same profile") from None
         except BaseException:
             self._file.close()
             raise
@@ -116,41 +106,19 @@ class Journal:
 
     def add(self, tried: Tried) -> None:
         """Puts a measurement on the disk."""
-        self._append(tried)
+        append(self._file, self.path, tried)
         self._known[_key(tried.subject, tried.phase, tried.config)] = tried
 
     def finish(self, subjects: Iterable[str]) -> None:
         """Says that the results are in the profile."""
-        self._append(Finished(binding=self.binding, subjects=tuple(subjects)))
-
-    def _append(self, line: Tried | Finished) -> None:
-        try:
-            self._file.write(msgspec.json.encode(line) + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise RoofprobeError(f"can't append to {self.path}: {error.strerror}; earlier lines are kept") from None
+        append(self._file, self.path, Finished(binding=self.binding, subjects=tuple(subjects)))
 
     def _unfinished(self) -> Iterator[tuple[tuple[str, str, bytes], Tried]]:
-        found = [line for line in self._lines() if line.binding == self.binding]
+        found = [line for line in whole_lines(self._file, self.path, _decoder) if line.binding == self.binding]
         last = {subject: i for i, line in enumerate(found) if isinstance(line, Finished) for subject in line.subjects}
         for i, line in enumerate(found):
             if isinstance(line, Tried) and i > last.get(line.subject, -1):
                 yield _key(line.subject, line.phase, line.config), line
-
-    def _lines(self) -> Iterator[Tried | Finished]:
-        """Every whole line; a torn last one, as a crash leaves it, is cut off."""
-        self._file.seek(0)
-        whole = 0
-        for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
-                self._file.truncate(whole)
-                return
-            whole += len(line)
-            try:
-                yield _decoder.decode(line)
-            except msgspec.MsgspecError as error:
-                raise BadInput(f"{self.path}: line {number}: {error}; delete the file to start anew") from None
 
 
 def _key(subject: str, phase: str, config: ConfigFields) -> tuple[str, str, bytes]:

@@ -15,19 +15,17 @@ import records
 
 from roofprobe.alpha_beta import Segment, SegmentInterval
 from roofprobe.measurement import (
-    AnyRecord,
     CollectiveMeasurement,
     CollectivePoint,
     Device,
     Ended,
     Environment,
     Measurement,
-    Run,
-    RunWriter,
     Side,
     Skipped,
     Timing,
 )
+from roofprobe.run_file import AnyRecord, Run, RunWriter
 
 CPU_MEMORY = "CPU side of memory (Example CPU 3000)"
 LOOPBACK = "gloo over lo (two ranks on this host)"

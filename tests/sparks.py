@@ -9,9 +9,10 @@ from nccl_timings import LL2
 from records import collective, environment, measurement, timing
 
 from roofprobe.alpha_beta import Segment
-from roofprobe.measurement import Device, Run
+from roofprobe.measurement import Device
 from roofprobe.nccl_tuning import NcclCandidate, NcclRatio, NcclTuning
 from roofprobe.profile import TuningProfile, build_profile
+from roofprobe.run_file import Run
 from roofprobe.tuned import TunedKernel
 
 TRANSPORT = "NCCL, NET/IB, 2 ranks on 2 hosts"

@@ -12,7 +12,7 @@ import torch
 
 from roofprobe.kernels.dequant import dequantize
 from roofprobe.kernels.formats import random_bf16, random_weight
-from roofprobe.measurement import Measurement, Run, Skipped
+from roofprobe.measurement import Measurement, Skipped
 from roofprobe.probes import baseline_kernels
 from roofprobe.probes.baseline_kernels import Baseline
 from roofprobe.probes.baselines import dequant_rows, gemv_rows
@@ -22,6 +22,7 @@ from roofprobe.probes.dequant import main as dequant_main
 from roofprobe.probes.gemv import main as gemv_main
 from roofprobe.profile import build_profile
 from roofprobe.report import highlights
+from roofprobe.run_file import Run
 
 SMALL = ["--side", "host", "--seconds", "0.1", "--memory", "16M", "--json", "--n", "256", "--k", "1056"]
 

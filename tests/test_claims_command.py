@@ -11,8 +11,9 @@ import records
 
 from roofprobe.alpha_beta import Segment
 from roofprobe.claims_command import main
-from roofprobe.measurement import Environment, Measurement, Run
+from roofprobe.measurement import Environment, Measurement
 from roofprobe.profile import build_profile
+from roofprobe.run_file import Run
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "claims.md"
 KEYS = {"id", "document", "text", "figure", "unit", "model", "format", "units", "verdict", "arithmetic"}

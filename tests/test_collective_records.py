@@ -6,9 +6,10 @@ import example_runs
 import msgspec
 import records
 
-from roofprobe.measurement import CollectiveMeasurement, Run
+from roofprobe.measurement import CollectiveMeasurement
 from roofprobe.profile import build_profile
 from roofprobe.report import render
+from roofprobe.run_file import Run
 
 
 def sendrecv() -> CollectiveMeasurement:

@@ -6,7 +6,8 @@ import pytest
 from records import collective, environment, gemv, measurement, timing
 
 from roofprobe.errors import BadInput, RoofprobeError
-from roofprobe.measurement import Ended, RunWriter, Skipped, exit_status, figures, read_run
+from roofprobe.measurement import Ended, Skipped, exit_status, figures
+from roofprobe.run_file import RunWriter, read_run
 
 
 def test_rates_follow_from_seconds_and_bytes() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from records import collective, environment, gemv, measurement
 
-from roofprobe.measurement import Run
 from roofprobe.predict_command import main
 from roofprobe.profile import build_profile
+from roofprobe.run_file import Run
 
 Captured = pytest.CaptureFixture[str]
 

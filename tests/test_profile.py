@@ -9,8 +9,9 @@ import pytest
 from records import collective, environment, gemv, measurement
 
 from roofprobe.errors import BadInput
-from roofprobe.measurement import Measurement, Run
+from roofprobe.measurement import Measurement
 from roofprobe.profile import TuningProfile, build_profile, json_schema
+from roofprobe.run_file import Run
 
 
 def run_of(*measurements: Measurement) -> Run:

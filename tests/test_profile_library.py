@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import re
+import subprocess
+import sys
 from typing import Any
 
 import msgspec
@@ -12,10 +14,11 @@ import pytest
 from records import collective, environment, gemv, measurement, timing
 
 from roofprobe.errors import BadInput
-from roofprobe.measurement import CollectiveMeasurement, Measurement, Run
+from roofprobe.measurement import CollectiveMeasurement, Measurement
 from roofprobe.nccl_tuning import NcclCandidate, NcclRatio, NcclSetting, NcclTuning
 from roofprobe.profile import TuningProfile, build_profile
 from roofprobe.profile_machine import measured_link
+from roofprobe.run_file import Run
 from roofprobe.tuned import TunedKernel
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -276,17 +279,17 @@ def test_a_merge_keeps_unknown_keys_and_names_those_that_differ() -> None:
     assert [(c.field, c.values) for c in both.conflicts] == [("unknown keys: b", {"spark-1": 2, "spark-2": 3})]
 
 
-def test_the_readmes_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readmes_example_runs(tmp_path: Path) -> None:
     (example,) = (
         block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "TuningProfile" in block
     )
     for host in ("spark-1", "spark-2"):
         path = tmp_path / f"{host}.json"
         profile(device(), host=host, collectives=(collective(),)).save(path)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert names["read"] == pytest.approx(200.0)
-    assert names["seconds"] == pytest.approx(20e-6 + 5760 / 10e9)
-    assert names["config"] is None
+    (tmp_path / "example.py").write_text(example + "print(read, seconds, config)\n")
+    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    read, seconds, config = done.stdout.splitlines()[-1].split()
+    assert float(read) == pytest.approx(200.0)
+    assert float(seconds) == pytest.approx(20e-6 + 5760 / 10e9)
+    assert config == "None"
     assert TuningProfile.load(tmp_path / "cluster.json").hosts[1].host == "spark-2"

@@ -14,10 +14,11 @@ from roofprobe.alpha_beta import Segment
 from roofprobe.errors import CannotMeasure
 from roofprobe.latency_record import LatencyPoint
 from roofprobe.machines import EFFICIENCY, LAYER_SECONDS
-from roofprobe.measurement import CollectiveMeasurement, Measurement, Run
+from roofprobe.measurement import CollectiveMeasurement, Measurement
 from roofprobe.models import find_model, projections
 from roofprobe.profile import TuningProfile, build_profile
 from roofprobe.profile_machine import profile_machine
+from roofprobe.run_file import Run
 from roofprobe.scaling import predict
 from roofprobe.step_terms import Workload
 

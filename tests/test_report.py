@@ -11,9 +11,10 @@ from report_page import Page
 
 from roofprobe import units
 from roofprobe.errors import BadInput
-from roofprobe.measurement import Measurement, Run
+from roofprobe.measurement import Measurement
 from roofprobe.report import cautions, headline, highlights, render, write_report
 from roofprobe.report_panels import panels
+from roofprobe.run_file import Run
 
 RUNS = {
     "unknown CPU": example_runs.unknown_cpu,

@@ -14,12 +14,13 @@ import jsonschema
 import pytest
 from records import collective, environment
 
-from roofprobe.measurement import CollectiveMeasurement, read_run
+from roofprobe.measurement import CollectiveMeasurement
 from roofprobe.probes import run as run_probe
 from roofprobe.probes.grouped import ExpertShape
 from roofprobe.probes.run import collective_groups, default_folder, main
 from roofprobe.probes.weights import Shape
 from roofprobe.profile import TuningProfile, json_schema
+from roofprobe.run_file import read_run
 
 SHORT = run_probe.Thoroughness(
     memory_seconds=0.1,
@@ -142,7 +143,7 @@ def test_an_interruption_keeps_what_was_measured(signal_number: int, tmp_path: P
 def test_a_full_disk_is_one_line_and_keeps_the_earlier_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from roofprobe.measurement import RunWriter
+    from roofprobe.run_file import RunWriter
 
     write = RunWriter.write
 

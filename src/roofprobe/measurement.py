@@ -1,6 +1,5 @@
-"""What a number is: records of raw seconds and bytes, and the file that they are appended to.
+"""What a number is: records of raw seconds and bytes. `run_file` keeps a run's.
 
-A run is a file of JSON lines: the environment first, then one record a measurement, flushed to the disk as it goes.
 Records hold what was read off a clock and counted; every rate is derived here, by one formula each:
 
     gb_per_s          useful bytes / median accepted seconds / 1e9
@@ -13,15 +12,13 @@ A reading that can't be true (above 1.02 times the nominal ceiling) is invalid: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-import os
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
 
 from roofprobe.alpha_beta import Segment
-from roofprobe.errors import FAILED, NOT_MEASURED, OK, BadInput, RoofprobeError
+from roofprobe.errors import FAILED, NOT_MEASURED, OK
 from roofprobe.latency_record import LatencyPoint
 from roofprobe.robust import median, median_interval
 
@@ -272,92 +269,6 @@ class Ended(Record, frozen=True, kw_only=True, tag="ended"):
 
     seconds: float
     interrupted: bool
-
-
-AnyRecord = Environment | Measurement | CollectiveMeasurement | Skipped | Ended
-
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(AnyRecord)
-
-
-class RunWriter:
-    """Appends records to a file, each on the disk before the next is measured.
-
-    Raises BadInput where the file can't be made and RoofprobeError where a record can't be written (a full disk);
-    what was written before stays readable.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
-        except OSError as error:
-            raise BadInput(f"can't write {path}: {error.strerror}; choose another folder with --out") from None
-
-    def write(self, record: AnyRecord) -> None:
-        try:
-            self._file.write(_encoder.encode(record) + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise RoofprobeError(f"can't append to {self.path}: {error.strerror}; earlier records are kept") from None
-
-    def close(self) -> None:
-        self._file.close()
-
-    def discard(self) -> None:
-        """Closes a file to which nothing was written and leaves no trace of it."""
-        self._file.close()
-        if self.path.stat().st_size == 0:
-            self.path.unlink()
-            for folder in self._made:
-                folder.rmdir()
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as read back."""
-
-    environment: Environment
-    measurements: tuple[Measurement, ...]
-    collectives: tuple[CollectiveMeasurement, ...]
-    skipped: tuple[Skipped, ...]
-    ended: Ended | None
-    """None for a run that crashed or was killed."""
-
-
-def read_run(path: Path) -> Run:
-    """Reads measurements.jsonl (or the folder that holds it). A torn last line, as a crash leaves it, is passed over.
-
-    Raises BadInput naming the file and line for anything else that is not a record.
-    """
-    if path.is_dir():
-        path = path / "measurements.jsonl"
-    records = list(_records(path))
-    if not records or not isinstance(records[0], Environment):
-        raise BadInput(f"{path}: line 1: expected the environment record; is this a roofprobe measurements file?")
-    return Run(
-        environment=records[0],
-        measurements=tuple(r for r in records if isinstance(r, Measurement)),
-        collectives=tuple(r for r in records if isinstance(r, CollectiveMeasurement)),
-        skipped=tuple(r for r in records if isinstance(r, Skipped)),
-        ended=next((r for r in records if isinstance(r, Ended)), None),
-    )
-
-
-def _records(path: Path) -> Iterator[AnyRecord]:
-    try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    yield _decoder.decode(line)
-                except msgspec.MsgspecError as error:
-                    if not line.endswith(b"\n"):
-                        return
-                    raise BadInput(f"{path}: line {number}: {error}") from None
-    except OSError as error:
-        raise BadInput(f"can't read {path}: {error.strerror}") from None
 
 
 def figures(m: Measurement) -> dict[str, Any]:

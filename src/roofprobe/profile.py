@@ -15,7 +15,7 @@ import msgspec
 from roofprobe.all_reduce_time import message_seconds, preferred
 from roofprobe.errors import BadInput
 from roofprobe.files import write_whole
-from roofprobe.measurement import CollectiveMeasurement, Environment, Measurement, Run
+from roofprobe.measurement import CollectiveMeasurement, Environment, Measurement
 from roofprobe.nccl_tuning import NcclTuning
 from roofprobe.profile_figures import (
     STREAM_OPS,
@@ -31,6 +31,7 @@ from roofprobe.profile_figures import (
 )
 from roofprobe.profile_merge import merged
 from roofprobe.robust import median
+from roofprobe.run_file import Run
 from roofprobe.tuned import ConfigFields, TunedKernel, nearest
 from roofprobe.unknown_keys import unknown_keys, with_unknown
 

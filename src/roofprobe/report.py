@@ -16,7 +16,7 @@ import jinja2
 from roofprobe import units
 from roofprobe.ceiling import platforms
 from roofprobe.files import write_whole
-from roofprobe.measurement import Device, Measurement, Run, read_run
+from roofprobe.measurement import Device, Measurement
 from roofprobe.report_panels import (
     POOR_FIT,
     SIDES,
@@ -28,6 +28,7 @@ from roofprobe.report_panels import (
     panels,
     poor_fit,
 )
+from roofprobe.run_file import Run, read_run
 
 TEMPLATE = Path(__file__).parent / "data" / "report.html"
 

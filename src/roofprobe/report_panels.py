@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from roofprobe.alpha_beta import Segment
 from roofprobe.ceiling import platforms
-from roofprobe.measurement import CollectiveMeasurement, Measurement, Run, Side
+from roofprobe.measurement import CollectiveMeasurement, Measurement, Side
 from roofprobe.robust import median
+from roofprobe.run_file import Run
 
 STREAM_ORDER = ("read", "copy", "write", "triad")
 POOR_FIT = 0.5
