@@ -3,8 +3,8 @@
     pipelined  10 operations on buffers of their own, started back to back without waiting for any; time / 10
     isolated   one operation
     chain      10 operations in place on one buffer, each on the last one's result; time / 10
-    graph      the chain, captured once in a CUDA graph and replayed
     loaded     one operation while a GEMV streams through the memory that the ranks' buffers lie in
+    graph      the chain, captured once in a CUDA graph and replayed
 
 All are in place: a tensor-parallel layer reduces its own output. The timed launches reduce zeros, which stay zeros
 however often they are summed. The check then fills the buffers with inputs of a fresh seed, launches once more in the
@@ -14,7 +14,7 @@ shorter where the element type could not hold its last result exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from roofprobe.collectives.collective import Call, reduce_op
 from roofprobe.collectives.exact import Pattern, fill
 from roofprobe.collectives.latency_check import chain_pattern, count_wrong_after, longest_chain
 from roofprobe.collectives.process_group import Group, first_line
+from roofprobe.collectives.timed_loop import captured
 from roofprobe.latency_record import LatencyMode
 
 if TYPE_CHECKING:
@@ -61,8 +62,11 @@ class Missing:
     reason: str
 
 
-def modes(pattern: Pattern, count: int, group: Group) -> list[Mode | Missing]:
-    """All modes of messages of `count` elements, over buffers of zeros, in the order in which they are measured."""
+def modes(pattern: Pattern, count: int, group: Group) -> Iterator[Mode | Missing]:
+    """All modes of messages of `count` elements, over buffers of zeros, in the order in which they are measured.
+
+    The graph comes last: NCCL does more for each operation while a captured one is alive, and eager ones would show it.
+    """
     import torch
     import torch.distributed as dist
 
@@ -74,28 +78,29 @@ def modes(pattern: Pattern, count: int, group: Group) -> list[Mode | Missing]:
         for work in [dist.all_reduce(row, op=op, async_op=True) for row in rows]:
             work.wait()
 
-    return [
-        Mode("pipelined", PIPELINE, pipelined, rows, pattern),
-        Mode("isolated", 1, one, rows[:1], pattern),
-        *_chains(one, pattern, rows[:1], group),
-        Mode("loaded", 1, one, rows[:1], pattern),
-    ]
-
-
-def _chains(one: Launch, pattern: Pattern, rows: Sequence[torch.Tensor], group: Group) -> list[Mode | Missing]:
     length = longest_chain(pattern, CHAIN)
-    if length is None:
-        reason = f"a chain of {pattern.reduction} over {group.world_size} ranks is not exact in {pattern.dtype.name}"
-        return [Missing("chain", CHAIN, reason), Missing("graph", CHAIN, reason)]
 
     def chain() -> None:
-        for _ in range(length):
+        for _ in range(length or 0):
             one()
 
-    exact = chain_pattern(pattern, length)
-    found: list[Mode | Missing] = [Mode("chain", length, chain, rows, exact)]
+    yield Mode("pipelined", PIPELINE, pipelined, rows, pattern)
+    yield Mode("isolated", 1, one, rows[:1], pattern)
+    if length is None:
+        inexact = f"a chain of {pattern.reduction} over {group.world_size} ranks is not exact in {pattern.dtype.name}"
+        yield Missing("chain", CHAIN, inexact)
+    else:
+        yield Mode("chain", length, chain, rows[:1], chain_pattern(pattern, length))
+    yield Mode("loaded", 1, one, rows[:1], pattern)
+    if length is None:
+        yield Missing("graph", CHAIN, inexact)
+    else:
+        yield _graph(chain, length, rows[:1], chain_pattern(pattern, length), group)
+
+
+def _graph(chain: Launch, length: int, rows: Sequence[torch.Tensor], pattern: Pattern, group: Group) -> Mode | Missing:
     if group.device.type != "cuda":
-        return [*found, Missing("graph", length, f"{group.backend} runs on the CPU: there is nothing to capture")]
+        return Missing("graph", length, f"{group.backend} runs on the CPU: there is nothing to capture")
     chain()  # what a communicator sets up at its first use can't be captured
     group.synchronize()
     replay, reason = None, "another rank failed"
@@ -106,19 +111,8 @@ def _chains(one: Launch, pattern: Pattern, rows: Sequence[torch.Tensor], group: 
     # All together or none: one rank alone would wait in another operation than the others.
     everywhere = all(values[0] for values in group.gather([float(replay is not None)]))
     if replay is not None and everywhere:
-        return [*found, Mode("graph", length, replay, rows, exact)]
-    return [*found, Missing("graph", length, f"the chain could not be captured: {reason}")]
-
-
-def captured(chain: Launch) -> Launch:
-    """Replays `chain` as one CUDA graph. Written against torch's interface, and never run on a GPU so far."""
-    import torch
-
-    graph = torch.cuda.CUDAGraph()
-    # NCCL's watchdog thread queries events meanwhile, which any stricter mode takes for a part of the capture.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        chain()
-    return graph.replay
+        return Mode("graph", length, replay, rows, pattern)
+    return Missing("graph", length, f"the chain could not be captured: {reason}")
 
 
 def prepare(mode: Mode, rank: int, seed: int) -> None:

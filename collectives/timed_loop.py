@@ -75,27 +75,37 @@ def _pipelined(operation: Callable[[], None], group: Group, iterations: int) -> 
 
 def _graph(operation: Callable[[], None], group: Group, iterations: int, launches: int) -> LoopTimes:
     """One graph of all iterations, launched several times; a sample is a launch's time over its operations."""
-    import torch
+
+    def loop() -> None:
+        for _ in range(iterations):
+            operation()
 
     operation()  # what a communicator sets up at its first use can't be captured
     group.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    # NCCL's watchdog thread queries events meanwhile, which any stricter mode takes for a part of the capture.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        for _ in range(iterations):
-            operation()
+    replay = captured(loop)
     events = _events(launches + 1)
     group.barrier()
     began = perf_counter()
     events[0].record()
     for event in events[1:]:
-        graph.replay()
+        replay()
         event.record()
     group.watch.progress = lambda: _count_done(events)
     group.synchronize()
     total = perf_counter() - began
     group.watch.progress = None
     return LoopTimes(total / (launches * iterations), _between(events, iterations))
+
+
+def captured(work: Callable[[], None]) -> Callable[[], None]:
+    """Replays `work`, which has run before, as one CUDA graph. Never run on a GPU so far."""
+    import torch
+
+    graph = torch.cuda.CUDAGraph()
+    # NCCL's watchdog thread queries events meanwhile, which any stricter mode takes for a part of the capture.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        work()
+    return graph.replay
 
 
 def _events(count: int) -> list[torch.cuda.Event]:

@@ -27,8 +27,29 @@ MXFP4_BLOCK = 32
 GlobalScaleUse = Literal["multiply", "divide"]
 
 
+class _BlockScaled:
+    """What the formats of two codes a byte and a scale a block have in common."""
+
+    codes: torch.Tensor
+    block_scales: torch.Tensor
+    scale_layout: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.codes.device
+
+    @property
+    def swizzled(self) -> bool:
+        return self.scale_layout == "swizzled"
+
+    @property
+    def block_scale_bytes(self) -> torch.Tensor:
+        """The block scales' bit patterns, uint8, [N, K/16 or K/32] or, if swizzled, flat; a view."""
+        return _bytes(self.block_scales, self.swizzled)
+
+
 @dataclass(frozen=True, eq=False)
-class NVFP4Weight:
+class NVFP4Weight(_BlockScaled):
     """A matrix [N, K] of E2M1 codes with one E4M3 scale for 16 weights along K and one float32 scale for all.
 
     codes: uint8 [N, K/2], even k in the low nibble. block_scales: float8_e4m3fn (a sign, zero, subnormals and NaN are
@@ -73,22 +94,9 @@ class NVFP4Weight:
         scale = scalar("weight_global_scale", weight_global_scale)
         return cls(weight_packed, weight_scale, scale, shape, global_scale_use="divide")
 
-    @property
-    def device(self) -> torch.device:
-        return self.codes.device
-
-    @property
-    def swizzled(self) -> bool:
-        return self.scale_layout == "swizzled"
-
-    @property
-    def block_scale_bytes(self) -> torch.Tensor:
-        """The block scales' bit patterns, uint8, [N, K/16] or, if swizzled, flat; a view."""
-        return _bytes(self.block_scales, self.swizzled)
-
 
 @dataclass(frozen=True, eq=False)
-class MXFP4Weight:
+class MXFP4Weight(_BlockScaled):
     """A matrix [N, K] of E2M1 codes with one E8M0 scale for 32 weights along K: byte b is 2^(b - 127), 0xFF is NaN.
 
     codes: uint8 [N, K/2], even k in the low nibble. block_scales: uint8 or float8_e8m0fnu, [N, K/32] in the "linear"
@@ -126,19 +134,6 @@ class MXFP4Weight:
         check_tensor("blocks", blocks, (torch.uint8,), (n, columns, MXFP4_BLOCK // 2))
         check_tensor("scales", scales, (torch.uint8,), (n, columns))
         return cls(blocks.view(n, -1), scales, (n, columns * MXFP4_BLOCK))
-
-    @property
-    def device(self) -> torch.device:
-        return self.codes.device
-
-    @property
-    def swizzled(self) -> bool:
-        return self.scale_layout == "swizzled"
-
-    @property
-    def block_scale_bytes(self) -> torch.Tensor:
-        """The block scales' bit patterns, uint8, [N, K/32] or, if swizzled, flat; a view."""
-        return _bytes(self.block_scales, self.swizzled)
 
 
 @dataclass(frozen=True, eq=False)
