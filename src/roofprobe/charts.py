@@ -1,21 +1,11 @@
-"""The two charts of a collective as inline SVG: bus bandwidth and time against message size, points and fit.
-
-matplotlib draws in colours that stand for roles; in the SVG text each becomes a CSS variable, so that one
-drawing serves the light and the dark page. Fonts are the page's. A drawing is 360 units wide, a phone's width, so
-that a unit is about a pixel there. The same records give the same bytes: no date, no random ids.
-
-No text of a record is drawn, only numbers: a stray ``$`` would start matplotlib's formula language.
-"""
+"""The two charts of a collective as inline SVG: bus bandwidth and time against message size, points and fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-import io
 from math import ceil, floor, log2
-import re
-from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,30 +13,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 import numpy as np
 
 from roofprobe.alpha_beta import Segment, predict
+from roofprobe.chart_svg import BAD, INCHES, LINE, MARK, MARK_2, STYLE, svg
 from roofprobe.measurement import CollectiveMeasurement, CollectivePoint
 from roofprobe.robust import median
 from roofprobe.units import duration, number, rate, size
-
-INK, RULE, OUT, IN, FIT, BAD = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
-ROLES = {INK: "--muted", RULE: "--rule", OUT: "--mark", IN: "--mark-2", FIT: "--line", BAD: "--bad"}
-
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "roofprobe",
-    "font.size": 11,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-}
-INCHES = (5.0, 3.6)
-"""SVG counts 72 units an inch: 360 by 259."""
 
 Curve = Callable[[float], float]
 
@@ -71,10 +41,10 @@ def bandwidth_chart(collective: CollectiveMeasurement, name: str) -> Markup:
         axes.set_ylabel("bus bandwidth, GB/s")
         if collective.fit:
             beta = collective.fit[-1].beta_gb_per_s
-            axes.axhline(beta, color=FIT, linewidth=1, linestyle=(0, (4, 3)))
+            axes.axhline(beta, color=LINE, linewidth=1, linestyle=(0, (4, 3)))
             _note(axes, 0.02, beta, f"beta {number(beta)} GB/s", above=True, align="left")
         ends = _ends(collective, lambda s, seconds: rate(bus_gb_per_s(collective, s, seconds)))
-        return _svg(figure, name, f"Bus bandwidth against message size: {ends}")
+        return svg(figure, name, f"Bus bandwidth against message size: {ends}")
 
 
 def time_chart(collective: CollectiveMeasurement, name: str) -> Markup:
@@ -97,10 +67,10 @@ def time_chart(collective: CollectiveMeasurement, name: str) -> Markup:
         if collective.fit:
             alpha = collective.fit[0].alpha_us * 1e-6
             if low < alpha < high:
-                axes.axhline(alpha, color=FIT, linewidth=1, linestyle=(0, (4, 3)))
+                axes.axhline(alpha, color=LINE, linewidth=1, linestyle=(0, (4, 3)))
                 _note(axes, 0.98, alpha, f"alpha {duration(alpha)}", above=False, align="right")
         ends = _ends(collective, lambda _, seconds: duration(seconds))
-        return _svg(figure, name, f"Time against message size: {ends}")
+        return svg(figure, name, f"Time against message size: {ends}")
 
 
 def _axes(collective: CollectiveMeasurement) -> tuple[Figure, Axes]:
@@ -135,12 +105,12 @@ def _draw(
 ) -> None:
     for segment in collective.fit:
         sizes = np.geomspace(max(segment.min_bytes, 1), max(segment.max_bytes, 1), 48).tolist()
-        axes.plot(sizes, [curve(segment)(s) for s in sizes], color=FIT, linewidth=1.6)
+        axes.plot(sizes, [curve(segment)(s) for s in sizes], color=LINE, linewidth=1.6)
     points = drawable(collective)
     right = [p for p in points if not p.wrong]
     for shown, column, style in (
-        (right, "in_place_seconds", {"marker": "s", "color": IN, "markerfacecolor": "none"}),
-        (right, "out_of_place_seconds", {"marker": "o", "color": OUT}),
+        (right, "in_place_seconds", {"marker": "s", "color": MARK_2, "markerfacecolor": "none"}),
+        (right, "out_of_place_seconds", {"marker": "o", "color": MARK}),
         ([p for p in points if p.wrong], "out_of_place_seconds", {"marker": "X", "color": BAD}),
     ):
         timed = [(p.bytes, median(getattr(p, column))) for p in shown if getattr(p, column)]
@@ -162,7 +132,7 @@ def _note(axes: Axes, x: float, y: float, text: str, *, above: bool, align: str)
         textcoords="offset points",
         ha="left" if align == "left" else "right",
         va="bottom" if above else "top",
-        color=FIT,
+        color=LINE,
     )
 
 
@@ -173,24 +143,3 @@ def _ends(collective: CollectiveMeasurement, text: Callable[[int, float], str]) 
         return "no point"
     ends = (points[0], points[-1]) if len(points) > 1 else points[:1]
     return " to ".join(f"{text(p.bytes, median(p.out_of_place_seconds))} at {size(p.bytes)}" for p in ends)
-
-
-def _svg(figure: Figure, name: str, label: str) -> Markup:
-    """The drawing as an element of an HTML page: no prologue, no name spaces, own ids, the page's colours."""
-    written = io.StringIO()
-    figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    width, height = (72 * inches for inches in INCHES)
-    drawing = written.getvalue()
-    inside = drawing[drawing.index(">", drawing.index("<svg")) + 1 : drawing.rindex("</svg>")]
-    inside = re.sub(r"<metadata>.*?</metadata>", "", inside, flags=re.DOTALL)
-    inside = re.sub(r"<!--.*?-->\s*", "", inside, flags=re.DOTALL)
-    inside = re.sub(r"<style.*?</style>", "", inside, flags=re.DOTALL)
-    inside = re.sub(r"font-family: [^;]*; ", "", inside)
-    inside = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', inside)
-    inside = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{name}-\1"', inside)
-    inside = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", inside)
-    for colour, role in ROLES.items():
-        inside = inside.replace(colour, f"var({role})")
-    title = escape(label)
-    opening = f'<svg class="chart" role="img" aria-label="{title}" viewBox="0 0 {width:g} {height:g}">'
-    return Markup(f"{opening}<title>{title}</title>{inside.strip()}</svg>")

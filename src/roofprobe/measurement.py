@@ -124,7 +124,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     """One case on one side of one machine."""
 
-    probe: Literal["memory", "gemv", "dequant"]
+    probe: Literal["memory", "gemv", "dequant", "memory-kinds"]
     op: str
     format: str
     n: int

@@ -12,13 +12,17 @@ from datetime import datetime
 from pathlib import Path
 
 import jinja2
+import msgspec
 
 from roofprobe import units
 from roofprobe.ceiling import platforms
 from roofprobe.files import write_whole
 from roofprobe.measurement import Device, Measurement
+from roofprobe.profile import TuningProfile, build_profile
+from roofprobe.report_decode import CONTEXT, TERMS, claims_section, decode_section
 from roofprobe.report_panels import (
     POOR_FIT,
+    ROOFLINE_MARKS,
     SIDES,
     ceiling_row,
     collective_panel,
@@ -27,10 +31,11 @@ from roofprobe.report_panels import (
     library,
     panels,
     poor_fit,
+    roofline,
 )
 from roofprobe.run_file import Run, read_run
 
-TEMPLATE = Path(__file__).parent / "data" / "report.html"
+TEMPLATES = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,11 @@ def write_report(directory: Path) -> Path:
 def render(run: Run) -> str:
     """The report as one HTML document: every text of a record escaped, the same for the same run."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     for filter_ in (
         units.number,
@@ -64,15 +73,18 @@ def render(run: Run) -> str:
         units.between,
         units.percent_between,
         units.size,
+        units.billions,
         units.duration,
         units.settings,
         label,
         library,
+        roofline,
     ):
         environment.filters[filter_.__name__] = filter_
     environment.tests["disturbed"] = disturbed
     environment.tests["poor"] = poor_fit
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    profile = _profile(run)
+    return environment.get_template("report.html").render(
         run=run,
         machine=machine(run),
         when=when(run),
@@ -82,7 +94,20 @@ def render(run: Run) -> str:
         panels=panels(run),
         collectives=[collective_panel(c, f"collective-{i}") for i, c in enumerate(run.collectives, start=1)],
         environment=environment_rows(run),
+        decode=None if profile is None else decode_section(profile),
+        context=CONTEXT,
+        terms=TERMS,
+        claims=claims_section(profile),
+        roofline_marks=ROOFLINE_MARKS,
     )
+
+
+def _profile(run: Run) -> TuningProfile | None:
+    """None where the records' words are not a profile's: what they measured is shown all the same."""
+    try:
+        return build_profile(run)
+    except msgspec.ValidationError:
+        return None
 
 
 def machine(run: Run) -> str:

@@ -6,7 +6,7 @@ GPU's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 
@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from roofprobe.alpha_beta import Segment
 from roofprobe.ceiling import platforms
+from roofprobe.load_record import MatmulRate
 from roofprobe.measurement import CollectiveMeasurement, Measurement, Side
 from roofprobe.robust import median
 from roofprobe.run_file import Run
@@ -24,6 +25,15 @@ POOR_FIT = 0.5
 SIDES: dict[Side, str] = {"device": "GPU", "host": "CPU"}
 LIBRARIES = {"cupy": "CuPy, CUDA C++", "flashinfer": "FlashInfer", "gemlite": "GemLite"}
 """Backends' names as their makers write them, where the record's is not the same."""
+
+
+ROOFLINE_MARKS = {
+    "bf16": ("M11 7a4 4 0 1 1-8 0a4 4 0 1 1 8 0z", "--mark"),
+    "fp8": ("M3 3h8v8h-8z", "--mark-2"),
+    "nvfp4": ("M7 2l5 9h-10z", "--read"),
+    "mxfp4": ("M7 2l5 5-5 5-5-5z", "--copy"),
+}
+"""Format -> outline and colour of its mark, as `roofline_chart.MARKS` draws it."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,19 @@ def _panel(run: Run, side: Side, memory: str, rows: list[Measurement]) -> Panel:
         ticks=_ticks(scale),
         source=_nominal_source(run, nominal),
     )
+
+
+def roofline(panel: Panel, number: int, matmuls: Sequence[MatmulRate]) -> Markup | None:
+    """None without a measured read or a kernel to place under it; `number` keeps the drawing's ids apart."""
+    read = ceiling_row(panel.rows, "read")
+    if read is None or not any(m.probe == "gemv" for m in panel.rows):
+        return None
+    from roofprobe.roofline_chart import kernel_points, roofline_chart
+
+    points = kernel_points(panel.rows)
+    nominal = next((line.gb_per_s for line in panel.lines if line.kind == "nominal"), None)
+    computed = max((m.tflop_per_s for m in matmuls if m.side == panel.side and not m.invalid), default=None)
+    return roofline_chart(points, read.gb_per_s, nominal, computed, f"roofline-{number}") if points else None
 
 
 def library(m: Measurement) -> str | None:

@@ -9,9 +9,10 @@ import msgspec
 
 from roofprobe.errors import BadInput
 from roofprobe.json_lines import append
+from roofprobe.load_record import Contention, MatmulRate, SentinelRun
 from roofprobe.measurement import CollectiveMeasurement, Ended, Environment, Measurement, Skipped
 
-AnyRecord = Environment | Measurement | CollectiveMeasurement | Skipped | Ended
+AnyRecord = Environment | Measurement | CollectiveMeasurement | SentinelRun | MatmulRate | Contention | Skipped | Ended
 
 _decoder = msgspec.json.Decoder(AnyRecord)
 
@@ -54,6 +55,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     measurements: tuple[Measurement, ...]
     collectives: tuple[CollectiveMeasurement, ...]
     skipped: tuple[Skipped, ...]
+    sentinels: tuple[SentinelRun, ...] = ()
+    matmuls: tuple[MatmulRate, ...] = ()
+    contentions: tuple[Contention, ...] = ()
     ended: Ended | None
     """None for a run that crashed or was killed."""
 
@@ -73,6 +77,9 @@ def read_run(path: Path) -> Run:
         measurements=tuple(r for r in records if isinstance(r, Measurement)),
         collectives=tuple(r for r in records if isinstance(r, CollectiveMeasurement)),
         skipped=tuple(r for r in records if isinstance(r, Skipped)),
+        sentinels=tuple(r for r in records if isinstance(r, SentinelRun)),
+        matmuls=tuple(r for r in records if isinstance(r, MatmulRate)),
+        contentions=tuple(r for r in records if isinstance(r, Contention)),
         ended=next((r for r in records if isinstance(r, Ended)), None),
     )
 

@@ -53,6 +53,11 @@ def size(count: float | None) -> str:
     raise AssertionError("unreachable: GiB takes every size")
 
 
+def billions(count: float | None) -> str:
+    """A count over 1e9, as ``3.59``: GB of a number of bytes."""
+    return number(None if count is None else count / 1e9)
+
+
 def duration(seconds: float | None) -> str:
     """Seconds with the unit that leaves one to three digits before the point: ``28.3 µs``, ``1.42 ms``."""
     if seconds is None:
