@@ -149,7 +149,7 @@ def joined(place: Place, timeout_seconds: float, call: Mapping[str, str], watch:
     watch.complain(f"can't reach rank 0 at {place.address}:{place.port}")
     address = mesh.own_address(place.address, place.port)
     listener = mesh.listen(address, place.address, place.world_size)
-    store = _store(place, timeout)
+    store = open_store(place, timeout)
     watch.complain(f"has no word from rank 0 at {place.address}:{place.port}")
     introductions = exchange(
         store,
@@ -214,7 +214,8 @@ def _connected(
     return mesh.connect(place.rank, listener, addresses, introductions[0].secret, timeout_seconds, names.__getitem__)
 
 
-def _store(place: Place, timeout: timedelta) -> Store:
+def open_store(place: Place, timeout: timedelta) -> Store:
+    """The store through which ranks find each other. Raises RoofprobeError where rank 0 can't be reached."""
     import torch.distributed as dist
 
     # torchrun keeps the store in its agent, and one agent may start several rounds of ranks on it.

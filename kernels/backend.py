@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Literal, TypeVar, cast
 
-import msgspec
 import torch
 
 Backend = Literal["triton", "host", "torch"]
@@ -42,6 +41,8 @@ def config_for(config: object, expected: type[ConfigT]) -> ConfigT:
 
 
 def _from_fields(config: Mapping[str, object], expected: type[ConfigT]) -> ConfigT:
+    import msgspec  # for this alone: the kernels themselves need torch and Triton and nothing else
+
     assert is_dataclass(expected)
     known = [field.name for field in fields(expected)]
     for name in config:

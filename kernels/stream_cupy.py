@@ -76,8 +76,26 @@ def copy(source: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
 
 def read_partials(source: torch.Tensor) -> int:
     """Blocks of a launch, each of which leaves one partial sum."""
-    multiprocessors: int = torch.cuda.get_device_properties(source.device).multi_processor_count
+    return partials_of(source.device)
+
+
+def partials_of(device: torch.device) -> int:
+    """Likewise, for whatever is read on this GPU."""
+    multiprocessors: int = torch.cuda.get_device_properties(device).multi_processor_count
     return multiprocessors * BLOCKS_PER_MULTIPROCESSOR
+
+
+def read_at(address: int, n_elements: int, out: torch.Tensor) -> torch.Tensor:
+    """`read` of `n_elements` 4-byte elements at an address that the GPU can reach, wherever that memory lies.
+
+    `out` is int32 on the GPU, one element a block; raises ValueError for an address or a length that it can't take.
+    """
+    if address % 16 or n_elements % 4 or n_elements <= 0:
+        raise ValueError(
+            f"address: expected 16-byte alignment and a multiple of 4 elements, got {address:#x} and {n_elements}"
+        )
+    _start("read_words", address, n_elements // 4, out, out.numel())
+    return out
 
 
 def _launch(kernel: str, source: torch.Tensor, out: torch.Tensor, blocks: int) -> None:
@@ -88,18 +106,16 @@ def _launch(kernel: str, source: torch.Tensor, out: torch.Tensor, blocks: int) -
             raise ValueError(f"{name}: expected 16-byte alignment, got address {tensor.data_ptr():#x}")
     if source.numel() % 4:
         raise ValueError(f"source: expected a multiple of 4 elements, got {source.numel()}")
+    _start(kernel, source.data_ptr(), source.numel() // 4, out, blocks)
+
+
+def _start(kernel: str, address: int, vectors: int, out: torch.Tensor, blocks: int) -> None:
     import cupy
 
     # torch's stream, so that torch's events and graphs see the launch.
-    with cupy.cuda.ExternalStream(torch.cuda.current_stream(source.device).cuda_stream, source.device.index):
-        arguments = (_pointer(source), cupy.int64(source.numel() // 4), _pointer(out))
+    with cupy.cuda.ExternalStream(torch.cuda.current_stream(out.device).cuda_stream, out.device.index):
+        arguments = (cupy.uint64(address), cupy.int64(vectors), cupy.uint64(out.data_ptr()))
         _module().get_function(kernel)((blocks,), (THREADS,), arguments)
-
-
-def _pointer(tensor: torch.Tensor) -> Any:
-    import cupy
-
-    return cupy.uint64(tensor.data_ptr())
 
 
 @cache

@@ -33,7 +33,11 @@ from roofprobe.probes.launch_host import Host, default_python
 from roofprobe.probes.launch_protocol import Facts
 
 NAME = "roofprobe launch"
-PROBES = {"allreduce": "roofprobe.probes.allreduce", "collectives": "roofprobe.probes.collectives"}
+PROBES = {
+    "allreduce": "roofprobe.probes.allreduce",
+    "collectives": "roofprobe.probes.collectives",
+    "accept": "roofprobe.probes.accept",
+}
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 """No questions, and a connection that has died is noticed within 15 s."""
 GRACE_SECONDS = 15.0

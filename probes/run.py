@@ -84,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         "--memory", type=size, metavar="SIZE", help="most memory to use (default: a quarter of what is available)"
     )
     add_baselines_flag(top, default=None)
+    top.add_argument("--no-history", action="store_true", help="keep the run out of this machine's history")
     top.add_argument("--json", action="store_true", help="print the profile on stdout, everything else on stderr")
     arguments = top.parse_args(argv)
     return run_command(lambda: _run(arguments), "roofprobe run")
@@ -116,7 +117,18 @@ def _run(arguments: argparse.Namespace) -> int:
         interrupted = True
     writer.write(Ended(seconds=time.perf_counter() - start, interrupted=interrupted))
     writer.close()
+    if not arguments.no_history:
+        _remember(out, console)
     return _finish(out, console, interrupted, failures, arguments.json)
+
+
+def _remember(out: Path, console: Console) -> None:
+    """One line into the machine's history, which `roofprobe compare --against-history` reads; it never fails a run."""
+    from roofprobe.history import remember
+
+    said = remember(read_run(out), out)
+    if said is not None:
+        console.line(said)
 
 
 def default_folder() -> Path:

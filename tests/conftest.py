@@ -43,6 +43,7 @@ REQUIREMENTS: dict[str, Callable[[], str]] = {"gpu": why_no_gpu, "netns": why_no
 if why_no_gpu():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["ROOFPROBE_HISTORY"] = ""  # a test's run is no part of this machine's history
 # A shell starts what it puts in the background without SIGINT, and children inherit that: tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("shared machine", deadline=None)  # how long an example takes says nothing about the code

@@ -121,3 +121,63 @@ def _ring(rank: Rank, channel: int, via: str) -> list[str]:
         info(rank, f"Channel {channel:02d}/0 : {before}[0] -> {me}[0] [receive] via {via}"),
         info(rank, f"Channel {channel:02d}/0 : {me}[0] -> {following}[0] [send] via {via}"),
     ]
+
+
+def cluster(ranks: int, release: str, devices: tuple[str, ...] = BOTH_HALVES, pid: int = 4000) -> list[str]:
+    """A healthy job over RDMA, its processes' lines one after the other."""
+    return [line for rank in range(ranks) for line in over_ib(Rank(rank, ranks, pid=pid), release, devices)]
+
+
+def single(release: str) -> list[str]:
+    """A unit alone, without a cable: no RDMA device, a network that nobody uses, one rank."""
+    lines = over_sockets(Rank(0, ranks=1), release, channels=0)
+    return [*lines, info(Rank(0, ranks=1), "Connected all rings")]
+
+
+def h100(release: str) -> list[str]:
+    """Two hosts of two GPUs each on InfiniBand, with GPUDirect RDMA."""
+    lines = []
+    for rank in range(4):
+        me = Rank(rank, 4, host=f"dgx{rank // 2 + 1}")
+        lines += begin(me, release)
+        lines.append(info(me, "NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_3:1/IB [RO]; OOB ib0:10.0.0.1<0>"))
+        lines.append(info(me, "Using network IB"))
+        lines.append(info(me, f"comm 0x55aa rank {rank} nRanks 4 nNodes 2 localRanks 2 localRank {rank % 2} MNNVL 0"))
+        lines.append(info(me, f"NET/IB : GPU Direct RDMA Enabled for HCA {rank % 2} 'mlx5_{3 * (rank % 2)}'"))
+        lines += _ring(me, 0, f"NET/IB/{rank % 2}/GDRDMA") if rank % 2 else []
+        lines += [info(me, f"Channel 00/0 : {rank}[0] -> {rank ^ 1}[1] via P2P/CUMEM"), complete(me, release)]
+    return lines
+
+
+def table(
+    rates: dict[int, float],
+    hosts: tuple[str, ...] = ("spark1", "spark2"),
+    gpu: str = "NVIDIA GB10",
+    name: str = "all_gather",
+) -> list[str]:
+    """nccl-tests' output for these bus bandwidths in GB/s by message bytes; in place is a little faster."""
+    lines = [
+        f"# Collective test starting: {name}_perf",
+        "# nThread 1 nGpus 1 minBytes 8 maxBytes 8",
+        "#",
+        "# Using devices",
+    ]
+    for rank, host in enumerate(hosts):
+        lines.append(f"#  Rank {rank:2d} Group  0 Pid {4000 + rank:6d} on {host:>10} device  0 [000f:01:00] {gpu}")
+    columns = "     time   algbw   busbw  #wrong"
+    lines.append(f"#       size         count      type   redop    root{columns}{columns} ")
+    for size, rate in rates.items():
+        body = "".join(
+            f"  {size / 1e3 / each:7.2f}  {2 * each:6.2f}  {each:6.2f}  {0:6g}" for each in (0.99 * rate, rate)
+        )
+        lines.append(f"{size:12d}  {size // 4:12d}  {'float':>8}  {'none':>6}  {-1:6d}{body}")
+    return [*lines, "# Out of bounds values : 0 OK", "# Avg bus bandwidth    : 3.2 ", "#"]
+
+
+def watchdog(rank: int, sequence: int = 1580, operation: str = "ALLREDUCE") -> str:
+    """torch 2.4 and later, under torchrun."""
+    return (
+        f"[rank{rank}]:[E321 02:07:08.408271257 ProcessGroupNCCL.cpp:632] [Rank {rank}] Watchdog caught collective"
+        f" operation timeout: WorkNCCL(SeqNum={sequence}, OpType={operation}, NumelIn=4096, NumelOut=4096,"
+        " Timeout(ms)=600000) ran for 600004 milliseconds before timing out."
+    )

@@ -60,7 +60,11 @@ def test_the_host_shares_the_ceiling_only_of_unified_memory(name: str, side: Sid
 
 def test_every_figure_has_a_source() -> None:
     for platform in platforms():
-        assert len(platform.memory.nominal_gb_per_s.source) > 10, platform.name
+        figure = platform.memory.nominal_gb_per_s
+        assert (platform.name == "generic") if figure is None else len(figure.source) > 10, platform.name
+        for check in platform.checks.values():
+            limits = [limit for limit in (check.at_least, check.at_most, check.suspect_above) if limit is not None]
+            assert all(len(limit.source) > 10 for limit in limits)
 
 
 def test_every_file_is_named_after_its_platform() -> None:

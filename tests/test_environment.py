@@ -14,6 +14,7 @@ from roofprobe.environment import (
     product_name,
     read_environment,
 )
+from roofprobe.tree import FolderTree
 
 
 def test_only_listed_variables_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,26 +33,33 @@ def test_interpreter_says_whose_environment_it_is(monkeypatch: pytest.MonkeyPatc
     assert read_environment().interpreter == ".venv"
 
 
+def mirror(root: Path, files: dict[str, str]) -> FolderTree:
+    """A folder that mirrors a machine: path under the root -> text."""
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return FolderTree(root)
+
+
 def test_product_joins_what_the_firmware_tells(tmp_path: Path) -> None:
-    (tmp_path / "sys_vendor").write_text("LENOVO\n")
-    (tmp_path / "product_name").write_text("30KL0005GF\n")
-    (tmp_path / "product_version").write_text("ThinkStationPGX\n")
-    assert product_name(tmp_path) == "LENOVO 30KL0005GF ThinkStationPGX"
-    assert product_name(tmp_path / "none") is None
+    dmi = {"sys_vendor": "LENOVO\n", "product_name": "30KL0005GF\n", "product_version": "ThinkStationPGX\n"}
+    tree = mirror(tmp_path, {f"sys/class/dmi/id/{name}": text for name, text in dmi.items()})
+    assert product_name(tree) == "LENOVO 30KL0005GF ThinkStationPGX"
+    assert product_name(FolderTree(tmp_path / "none")) is None
 
 
 def test_arm_cores_are_named_by_their_part_numbers(tmp_path: Path) -> None:
     cores = "\n".join(f"processor\t: {i}\nCPU part\t: {part}\n" for i, part in enumerate(["0xd87", "0xd85", "0xd85"]))
-    (tmp_path / "cpuinfo").write_text(cores)
-    assert cpu_model(tmp_path / "cpuinfo") == "1x Cortex-A725 + 2x Cortex-X925"
-    assert core_types(tmp_path / "cpuinfo") == {"Cortex-A725": (0,), "Cortex-X925": (1, 2)}
+    tree = mirror(tmp_path, {"proc/cpuinfo": cores})
+    assert cpu_model(tree) == "1x Cortex-A725 + 2x Cortex-X925"
+    assert core_types(tree) == {"Cortex-A725": (0,), "Cortex-X925": (1, 2)}
 
 
 def test_x86_has_a_model_name(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: AMD EPYC 9B14\n")
-    assert cpu_model(tmp_path / "cpuinfo") == "AMD EPYC 9B14"
-    assert core_types(tmp_path / "cpuinfo") == {}
-    assert cpu_model(tmp_path / "none") == "unknown"
+    tree = mirror(tmp_path, {"proc/cpuinfo": "processor\t: 0\nmodel name\t: AMD EPYC 9B14\n"})
+    assert cpu_model(tree) == "AMD EPYC 9B14"
+    assert core_types(tree) == {}
+    assert cpu_model(FolderTree(tmp_path / "none")) == "unknown"
 
 
 def test_last_level_cache_is_the_largest(tmp_path: Path) -> None:
@@ -71,5 +79,4 @@ def test_last_level_cache_is_the_largest(tmp_path: Path) -> None:
     ],
 )
 def test_driver_version_in_both_spellings(tmp_path: Path, text: str, driver: str | None) -> None:
-    (tmp_path / "version").write_text(text)
-    assert driver_version(tmp_path / "version") == driver
+    assert driver_version(mirror(tmp_path, {"proc/driver/nvidia/version": text})) == driver

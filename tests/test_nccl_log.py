@@ -38,7 +38,7 @@ def test_a_healthy_pair(release: str) -> None:
         assert process.network == "IB"
         assert process.layer == "RoCE"
         assert process.bootstrap == "enP7s7"
-        assert process.started == process.completed == {"0x9f3c"}
+        assert process.started == process.completed == {("0x9f3c", process.rank): 2}
         assert process.environment == {"NCCL_SOCKET_IFNAME": "enP7s7"}
         assert process.gpu_direct == dict.fromkeys(BOTH_HALVES, False)
         assert {(c.sender, c.receiver, c.direction) for c in process.connections} == (
@@ -46,7 +46,7 @@ def test_a_healthy_pair(release: str) -> None:
         )
         # Whether two devices, one merged in the list, or one merged after it: both halves are used.
         assert devices_used(process) == set(BOTH_HALVES)
-        assert process.warnings == []
+        assert process.warnings == {}
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -140,7 +140,7 @@ def test_warnings_keep_their_place_and_text(release: str) -> None:
 def test_a_stuck_rank_has_started_only() -> None:
     lines = [line for line in logs.over_ib(Rank(0), MIDDLE) if "Init COMPLETE" not in line]
     (process,) = read(lines)
-    assert process.started == {"0x9f3c"} and not process.completed
+    assert process.started == {("0x9f3c", 0): 2} and not process.completed
 
 
 def test_a_split_communicator_is_read_too() -> None:
@@ -153,8 +153,8 @@ def test_a_split_communicator_is_read_too() -> None:
 
 
 def test_a_log_is_streamed_and_its_memory_bounded() -> None:
-    many = MAX_WARNINGS + 50
-    warnings = [line for _ in range(many) for line in logs.warn(Rank(0), "net.cc: something", OLD)]
+    kinds = ["net.cc: something " + "x" * length for length in range(MAX_WARNINGS + 50)]
+    warnings = [line for kind in kinds for number in (1, 2) for line in logs.warn(Rank(0), f"{kind} {number}", OLD)]
     call = logs.info(Rank(0), "AllReduce: opCount 1 sendbuff 0x7f recvbuff 0x7f count 1 datatype 7 op 0 root 0")
     text = "\n".join([*logs.over_ib(Rank(0), MERGING), *warnings, *[call] * 1000]).encode()
     endless = b"NCCL" * MAX_LINE_BYTES

@@ -152,7 +152,7 @@ def test_only_on_restores_the_cpus() -> None:
         assert allowed == 0 and os.sched_getaffinity(0) == before
 
 
-@pytest.mark.parametrize("name", ["memory", "gemv", "dequant", "run", "allreduce", "collectives"])
+@pytest.mark.parametrize("name", ["memory", "gemv", "dequant", "run", "allreduce", "collectives", "sentinels"])
 def test_a_probe_is_also_a_script(name: str, tmp_path: Path) -> None:
     script = Path(__file__).parent.parent / "probes" / f"{name}.py"
     command_line = [sys.executable, str(script), "--help"]

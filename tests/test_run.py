@@ -70,6 +70,20 @@ def test_leaves_records_profile_and_report(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.usefixtures("small")
+def test_a_run_is_kept_in_the_machines_history_unless_told_not_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = tmp_path / "history.jsonl"
+    monkeypatch.setenv("ROOFPROBE_HISTORY", str(history))
+    assert run(tmp_path / "not kept", "--no-history") == 0
+    assert not history.exists()
+    assert run(tmp_path / "kept") == 0
+    assert f"history  {history}" in capsys.readouterr().out
+    (line,) = history.read_bytes().splitlines()
+    assert json.loads(line)["folder"] == str(tmp_path / "kept")
+
+
+@pytest.mark.usefixtures("small")
 def test_json_leaves_stdout_to_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "out", "--json") == 0
     printed = capsys.readouterr()

@@ -19,16 +19,25 @@ COMMANDS = {
     "memory": ("roofprobe.probes.memory", "read, copy, write and triad bandwidth of the memory"),
     "gemv": ("roofprobe.probes.gemv", "decode's matrix-vector product, in bf16 and NVFP4"),
     "dequant": ("roofprobe.probes.dequant", "NVFP4 weights to bf16"),
+    "sentinels": ("roofprobe.probes.sentinels", "known work before, during and after a sustained load, with telemetry"),
+    "memory-kinds": (
+        "roofprobe.probes.memory_kinds",
+        "device, pinned, managed and pageable memory, by GPU and CPU",
+    ),
+    "accept": ("roofprobe.probes.accept", "is this unit or cluster healthy, and if not, what exactly is wrong?"),
     "tune": ("roofprobe.probes.tune", "find the fastest kernel configurations and keep them in a profile"),
     "allreduce": ("roofprobe.probes.allreduce", "all-reduce time and bandwidth, in nccl-tests' table"),
     "collectives": ("roofprobe.probes.collectives", "all-gather, reduce-scatter, broadcast and others, likewise"),
     "launch": ("roofprobe.probes.launch", "start a probe on several hosts through ssh"),
+    "doctor": ("roofprobe.probes.doctor", "what is wrong with a machine, a link or a job's log, found without load"),
     "profile": ("roofprobe.profile_command", "show, validate or export a tuning profile"),
     "predict": (
         "roofprobe.predict_command",
         "decode rates of a model on 1 to 4 units, from a profile or given numbers",
     ),
     "claims": ("roofprobe.claims_command", "published figures against what memory, link and arithmetic allow"),
+    "compare": ("roofprobe.compare_command", "two runs, case by case: what became slower?"),
+    "calibrate": ("roofprobe.probes.calibrate", "how much this machine differs from itself, which compare goes by"),
     "report": ("roofprobe.report_command", "draw a run folder's report.html again"),
 }
 
@@ -55,10 +64,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _help() -> str:
     lines = [f"roofprobe {__version__}: {SUMMARY}", "", "usage: roofprobe COMMAND [FLAG ...]", ""]
-    lines += [f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items()]
+    lines += [f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items()]
     lines += [
         "",
-        "  --version  versions of roofprobe and of what it found",
+        "  --version   versions of roofprobe and of what it found",
         "",
         "`roofprobe COMMAND --help` has a command's flags. Exit status: 0 all is well; 1 something is wrong;",
         "2 unusable input; 3 something required could not be measured.",

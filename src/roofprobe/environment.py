@@ -20,6 +20,7 @@ import psutil
 from roofprobe import __version__
 from roofprobe.ceiling import Platform, find_platform
 from roofprobe.measurement import Device, Environment
+from roofprobe.tree import Tree, this_machine
 
 VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
@@ -73,6 +74,8 @@ VARIABLES = (
 )
 """The environment variables that change what is measured; no other is ever recorded."""
 
+_HERE = this_machine()
+
 DEFAULT_LAST_LEVEL_CACHE_BYTES = 32 << 20
 """Where the kernel does not tell (containers, some Arm firmware): larger than any GB10 or desktop CPU's."""
 
@@ -125,26 +128,26 @@ def version(package: str) -> str | None:
         return None
 
 
-def product_name(dmi: Path = Path("/sys/class/dmi/id")) -> str | None:
+def product_name(tree: Tree = _HERE) -> str | None:
     """Maker, product and product version as the firmware tells them (Lenovo names its PGX in the last only)."""
-    parts = [_text(dmi / name) for name in ("sys_vendor", "product_name", "product_version")]
+    parts = [tree.text(f"/sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name", "product_version")]
     return " ".join(part for part in parts if part) or None
 
 
-def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def cpu_model(tree: Tree = _HERE) -> str:
     """The CPU's model name; on Arm, where /proc/cpuinfo has none, its core types by their part numbers."""
-    text = _text(cpuinfo) or ""
+    text = tree.text("/proc/cpuinfo") or ""
     named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     if named:
         return named[1].strip()
-    return " + ".join(f"{len(cpus)}x {name}" for name, cpus in core_types(cpuinfo).items()) or "unknown"
+    return " + ".join(f"{len(cpus)}x {name}" for name, cpus in core_types(tree).items()) or "unknown"
 
 
-def core_types(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, tuple[int, ...]]:
+def core_types(tree: Tree = _HERE) -> dict[str, tuple[int, ...]]:
     """Arm core type -> its CPUs, as on GB10 with its ten X925 and ten A725; empty where the kernel names no parts."""
     found: dict[str, list[int]] = {}
     cpu = -1
-    for line in (_text(cpuinfo) or "").splitlines():
+    for line in (tree.text("/proc/cpuinfo") or "").splitlines():
         key, _, value = (part.strip() for part in line.partition(":"))
         if key == "processor" and value.isdigit():
             cpu = int(value)
@@ -167,9 +170,9 @@ def last_level_cache_bytes(caches: Path = Path("/sys/devices/system/cpu/cpu0/cac
     return max(sizes, default=DEFAULT_LAST_LEVEL_CACHE_BYTES)
 
 
-def driver_version(file: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+def driver_version(tree: Tree = _HERE) -> str | None:
     """The NVIDIA kernel module's version, or None without one."""
-    found = re.search(r"Kernel Module(?: for \S+)?\s+(\d+\.[\d.]+)", _text(file) or "")
+    found = re.search(r"Kernel Module(?: for \S+)?\s+(\d+\.[\d.]+)", tree.text("/proc/driver/nvidia/version") or "")
     return found[1] if found else None
 
 
@@ -215,13 +218,14 @@ def nccl_version() -> tuple[int, int, int] | None:
     except (OSError, AttributeError):  # torch holds it statically: then what it was built with is what it has
         major, minor, patch = torch.cuda.nccl.version()[:3]
         return int(major), int(minor), int(patch)
-    # 2.9 and later: 2 30 03; before, when minor and patch had a digit each: 2 8 4.
-    code = number.value
-    return (
-        (code // 10000, code // 100 % 100, code % 100)
-        if code >= 10000
-        else (code // 1000, code // 100 % 10, code % 100)
-    )
+    return nccl_code(number.value)
+
+
+def nccl_code(code: int) -> tuple[int, int, int]:
+    """What ncclGetVersion returns: 2 30 03 from 2.9 on; before, when minor and patch had a digit each, 2 8 04."""
+    if code >= 10000:
+        return code // 10000, code // 100 % 100, code % 100
+    return code // 1000, code // 100 % 10, code % 100
 
 
 def dotted(version: tuple[int, int, int] | None) -> str | None:

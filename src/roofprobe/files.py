@@ -1,11 +1,14 @@
-"""Files that are either whole or not there: written beside, then renamed."""
+"""Files that are either whole or not there, written beside and then renamed; and reading what a person names."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+import errno
 import os
 from pathlib import Path
+import stat
 import tempfile
+from typing import BinaryIO
 
 from roofprobe.errors import BadInput
 
@@ -32,6 +35,16 @@ def write_whole(path: Path, content: str | bytes) -> None:
             with suppress(FileNotFoundError):
                 os.unlink(beside)
         raise BadInput(f"can't write {path}: {error.strerror}; choose another place with --out or -o") from None
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file for reading; raises OSError for anything else: opening a FIFO would wait, and a device act."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(kind) else "it is no regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def _umask() -> int:

@@ -124,6 +124,10 @@ class MatmulRate(Record, frozen=True, kw_only=True, tag="matmul"):
     """Elements that differ from the exact whole-number product; None where it was not checked."""
     note: str | None = None
 
+    def __post_init__(self) -> None:
+        if min(self.m, self.n, self.k) < 1 or not self.timing.seconds or min(self.timing.seconds) <= 0:
+            raise ValueError("expected m, n and k of at least 1, and samples above 0 seconds")
+
     @property
     def flops(self) -> int:
         return 2 * self.m * self.n * self.k

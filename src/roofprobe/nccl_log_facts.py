@@ -72,12 +72,19 @@ class InitStarted(Fact, frozen=True, kw_only=True):
     rank: int
     ranks: int
     communicator: str
+    """The id that its ranks share, and for one that was split off, which has none, its address in this process."""
 
 
 class InitCompleted(Fact, frozen=True, kw_only=True):
     rank: int
     ranks: int
     communicator: str
+
+
+class NodesCounted(Fact, frozen=True, kw_only=True):
+    """How many hosts a communicator spans, as NCCL counts them; known from 2.19 on."""
+
+    nodes: int
 
 
 class EnvironmentSet(Fact, frozen=True, kw_only=True):
@@ -97,7 +104,7 @@ class GpuDirect(Fact, frozen=True, kw_only=True):
 
 
 class Warned(Fact, frozen=True, kw_only=True):
-    """A line at level WARN, whatever it says."""
+    """A line at level WARN, whatever it says, or one at INFO that explains what is wrong."""
 
     where: str
     text: str

@@ -18,6 +18,8 @@ from roofprobe.tree import Tree
 
 LOOPBACK_TYPE = 772
 """ARPHRD_LOOPBACK of linux/if_arp.h."""
+POINT_TO_POINT_PREFIX = 31
+"""From this length on every address of a network is a host's (RFC 3021)."""
 _LOOPBACK_NETWORK = IPv4Network("127.0.0.0/8")
 _ROUTE_GATEWAY = 0x2
 
@@ -86,7 +88,7 @@ def _interface(
         str(IPv4Interface((address, network.prefixlen)))
         for network in networks
         for address in local
-        if address in network and address != network.network_address
+        if address in network and (address != network.network_address or network.prefixlen >= POINT_TO_POINT_PREFIX)
     ]
     driver = tree.link(f"{at}/device/driver")
     return NetInterface(

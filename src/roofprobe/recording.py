@@ -14,6 +14,7 @@ import posixpath
 import msgspec
 
 from roofprobe.errors import BadInput
+from roofprobe.files import open_regular
 from roofprobe.tree import MAX_CHILDREN, MAX_LINKS, MAX_TEXT_BYTES, FolderTree, Tree
 
 MAX_RECORDING_BYTES = 64 << 20
@@ -42,7 +43,8 @@ class RecordedTree(Tree):
         if entry is None or entry.data is None:
             if entry is not None and entry.errno:
                 return entry.errno
-            return errno.EISDIR if found in self._names else errno.ENOENT
+            is_folder = found in self._names or (entry is not None and entry.dir is not None)
+            return errno.EISDIR if is_folder else errno.ENOENT
         return entry.data.encode(errors="replace")[:MAX_TEXT_BYTES]
 
     def children(self, path: str) -> tuple[str, ...]:
@@ -103,7 +105,7 @@ def open_tree(path: Path) -> Tree:
     if path.is_dir():
         return FolderTree(path)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_RECORDING_BYTES + 1)
     except OSError as error:
         raise BadInput(f"can't read {path}: {error.strerror}; expected a folder or a JSON recording") from None

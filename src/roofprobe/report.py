@@ -15,6 +15,9 @@ import jinja2
 import msgspec
 
 from roofprobe import units
+from roofprobe.acceptance_folder import Acceptance, read_acceptance
+from roofprobe.acceptance_output import summary
+from roofprobe.acceptance_rules import told
 from roofprobe.ceiling import platforms
 from roofprobe.files import write_whole
 from roofprobe.measurement import Device, Measurement
@@ -48,17 +51,20 @@ class Highlight:
 
 
 def write_report(directory: Path) -> Path:
-    """Draws report.html from `directory`'s measurements.jsonl, whole or not at all, and returns its path.
+    """Draws report.html from `directory`'s measurements.jsonl and acceptance.json; returns its path.
 
     Raises BadInput where the records can't be read or the report can't be written.
     """
     path = directory / "report.html"
-    write_whole(path, render(read_run(directory)))
+    write_whole(path, render(read_run(directory), read_acceptance(directory)))
     return path
 
 
-def render(run: Run) -> str:
-    """The report as one HTML document: every text of a record escaped, the same for the same run."""
+def render(run: Run, acceptance: Acceptance | None = None) -> str:
+    """The report as one HTML document: every text of a record escaped, the same for the same run.
+
+    `acceptance`: the verdicts on it, where `roofprobe accept` has judged it.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -79,6 +85,7 @@ def render(run: Run) -> str:
         label,
         library,
         roofline,
+        told,
     ):
         environment.filters[filter_.__name__] = filter_
     environment.tests["disturbed"] = disturbed
@@ -94,6 +101,8 @@ def render(run: Run) -> str:
         panels=panels(run),
         collectives=[collective_panel(c, f"collective-{i}") for i, c in enumerate(run.collectives, start=1)],
         environment=environment_rows(run),
+        acceptance=acceptance,
+        acceptance_summary=None if acceptance is None else summary(acceptance),
         decode=None if profile is None else decode_section(profile),
         context=CONTEXT,
         terms=TERMS,

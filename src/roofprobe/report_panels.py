@@ -194,9 +194,8 @@ def _ticks(scale: float) -> tuple[float, ...]:
 
 def _nominal_source(run: Run, nominal: float | None) -> str | None:
     platform = next((p for p in platforms() if p.name == run.environment.platform), None)
-    if platform is None or platform.memory.nominal_gb_per_s.value != nominal:
-        return None
-    return platform.memory.nominal_gb_per_s.source
+    figure = None if platform is None else platform.memory.nominal_gb_per_s
+    return figure.source if figure is not None and figure.value == nominal else None
 
 
 def collective_panel(c: CollectiveMeasurement, name: str) -> CollectivePanel:

@@ -66,7 +66,9 @@ class System(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """A unit's nominal."""
         if self.nominal_gb_per_s is not None:
             return self.nominal_gb_per_s
-        return next(p.memory.nominal_gb_per_s for p in platforms() if p.name == self.platform)
+        found = next((p.memory.nominal_gb_per_s for p in platforms() if p.name == self.platform), None)
+        assert found is not None, f"{self.name}: no bandwidth"
+        return found
 
     @property
     def memory(self) -> Figure:

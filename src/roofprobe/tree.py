@@ -52,6 +52,10 @@ class Tree(ABC):
         found = {name: self.number(f"{path}/{name}") for name in self.children(path)}
         return {name: value for name, value in found.items() if value is not None}
 
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder, though it may be empty."""
+        return self.read(path) == errno.EISDIR
+
     def unreadable(self, path: str) -> int | None:
         """The errno of a file that is there and can't be read; None for one that can, or that is not there."""
         found = self.read(path)
@@ -97,9 +101,10 @@ class FolderTree(Tree):
         if isinstance(parent, int):
             return None
         try:
-            return os.readlink(os.path.join(parent, posixpath.basename(path.rstrip("/"))))
+            target = os.readlink(os.path.join(parent, posixpath.basename(path.rstrip("/"))))
         except (OSError, ValueError):
             return None
+        return target if _is_text(target) else None
 
     def _resolve(self, path: str) -> str | int:
         """The real path, free of links, or an errno. An absolute target starts at the root, and ``..`` ends there."""
@@ -141,5 +146,5 @@ def _parts(path: str) -> list[str]:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8; one that is not could be neither printed nor written to JSON."""
+    """Whether a name, or a link's target, is UTF-8: one that is not could be neither printed nor written to JSON."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
