@@ -20,8 +20,8 @@ import sys
 
 import msgspec
 
-from roofprobe.acceptance_folder import Acceptance, accept, as_json, drawable, read_folder, write_outputs
-from roofprobe.acceptance_output import as_text
+from roofprobe.acceptance.folder import Acceptance, accept, as_json, drawable, read_folder, write_outputs
+from roofprobe.acceptance.output import as_text
 from roofprobe.arguments import duration, parser, positive_int, size
 from roofprobe.ceiling import Platform, choose_platform, for_nodes, platforms
 from roofprobe.collectives.process_group import Place, find_place

@@ -20,8 +20,8 @@ import time
 
 import msgspec
 
+from roofprobe.acceptance.limits import CHECKS
 from roofprobe.ceiling import Platform
-from roofprobe.check_limits import CHECKS
 from roofprobe.console import Console, row, skipped_line
 from roofprobe.errors import RoofprobeError
 from roofprobe.files import write_whole

@@ -19,14 +19,14 @@ from typing import Any
 import msgspec
 
 from roofprobe.arguments import duration, parser, positive_int, size
-from roofprobe.calibration import FEWEST_PAIRS, binomial_interval, calibrate
-from roofprobe.comparable import CaseKey, readings
+from roofprobe.comparison.calibration import FEWEST_PAIRS, binomial_interval, calibrate
+from roofprobe.comparison.comparable import CaseKey, readings
+from roofprobe.comparison.history import KindSpread, PastCalibration, append_line, history_file
+from roofprobe.comparison.regression_rule import as_fraction, limit
 from roofprobe.console import Console
 from roofprobe.errors import NOT_MEASURED, OK, CannotMeasure, run_command
 from roofprobe.files import write_whole
-from roofprobe.history import KindSpread, PastCalibration, append_line, history_file
 from roofprobe.probes.calibrated_rows import NAMES
-from roofprobe.regression_rule import as_fraction, limit
 from roofprobe.run_file import Run, read_run
 
 EPILOG = f"""cases: {", ".join(NAMES)}

@@ -124,7 +124,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _remember(out: Path, console: Console) -> None:
     """One line into the machine's history, which `roofprobe compare --against-history` reads; it never fails a run."""
-    from roofprobe.history import remember
+    from roofprobe.comparison.history import remember
 
     said = remember(read_run(out), out)
     if said is not None:

@@ -12,8 +12,8 @@ from textwrap import fill
 
 import msgspec
 
-from roofprobe.calibration import apart, binomial_interval, changes, neighbours
-from roofprobe.regression_rule import (
+from roofprobe.comparison.calibration import apart, binomial_interval, changes, neighbours
+from roofprobe.comparison.regression_rule import (
     ASSUMED_SPREAD,
     LEAST_LIMIT,
     Process,

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from roofprobe.comparable import readings
+from roofprobe.comparison.comparable import readings
 from roofprobe.run_file import Run, RunWriter, read_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))

@@ -9,8 +9,8 @@ from typing import Any
 import acceptance_folders as folders
 from msgspec.structs import replace
 
-from roofprobe.acceptance import Check
-from roofprobe.acceptance_folder import Acceptance, accept, read_folder
+from roofprobe.acceptance.folder import Acceptance, accept, read_folder
+from roofprobe.acceptance.verdict import Check
 from roofprobe.ceiling import choose_platform, for_nodes
 from roofprobe.measurement import Measurement
 from roofprobe.run_file import Run

@@ -13,7 +13,7 @@ import pytest
 import real_nodes
 import records
 
-from roofprobe.acceptance_folder import accept, read_folder
+from roofprobe.acceptance.folder import accept, read_folder
 from roofprobe.ceiling import choose_platform
 from roofprobe.console import Console
 from roofprobe.measurement import Device, Ended

@@ -11,7 +11,7 @@ from acceptance_judging import GPU_READ, each, judged, scaled, verdict
 from msgspec.structs import replace
 import pytest
 
-from roofprobe.acceptance_folder import accept, read_folder
+from roofprobe.acceptance.folder import accept, read_folder
 from roofprobe.ceiling import choose_platform
 from roofprobe.measurement import Ended, Measurement, Skipped
 

@@ -17,8 +17,8 @@ import msgspec
 from msgspec.structs import replace
 import pytest
 
-from roofprobe.acceptance_folder import accept, read_folder
-from roofprobe.acceptance_output import as_text
+from roofprobe.acceptance.folder import accept, read_folder
+from roofprobe.acceptance.output import as_text
 from roofprobe.ceiling import choose_platform, for_nodes
 from roofprobe.errors import BadInput
 from roofprobe.run_file import Run

@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 import pytest
 from report_page import Page
 
-from roofprobe.acceptance_folder import Acceptance, accept, read_acceptance, read_folder, write_outputs
-from roofprobe.acceptance_junit import ALL_DECIDED
-from roofprobe.acceptance_output import as_text
+from roofprobe.acceptance.folder import Acceptance, accept, read_acceptance, read_folder, write_outputs
+from roofprobe.acceptance.junit import ALL_DECIDED
+from roofprobe.acceptance.output import as_text
 from roofprobe.ceiling import choose_platform
 from roofprobe.errors import BadInput
 from roofprobe.probes.accept import main

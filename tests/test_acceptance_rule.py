@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from roofprobe import hierarchical
-from roofprobe.acceptance import Check, Verdict, decide, exit_status, overall
+from roofprobe.acceptance.verdict import Check, Verdict, decide, exit_status, overall
 
 ends = st.floats(min_value=1e-6, max_value=1e6)
 intervals = st.tuples(ends, ends).map(lambda pair: (min(pair), max(pair)))

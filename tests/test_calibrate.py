@@ -12,10 +12,10 @@ import pytest
 from records import environment, gemv, timing
 from test_comparing import kernel, write
 
-from roofprobe.calibration import FEWEST_PAIRS, aa_verdicts, apart, binomial_interval, calibrate, neighbours
+from roofprobe.comparison.calibration import FEWEST_PAIRS, aa_verdicts, apart, binomial_interval, calibrate, neighbours
+from roofprobe.comparison.history import PastCalibration, read_history
 from roofprobe.environment import last_level_cache_bytes
 from roofprobe.errors import CannotMeasure
-from roofprobe.history import PastCalibration, read_history
 from roofprobe.measurement import Ended, Measurement
 from roofprobe.probes import calibrate as probe
 from roofprobe.probes import calibrated_rows

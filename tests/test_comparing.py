@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from records import collective, environment, gemv, measurement, timing
 
-from roofprobe.compare_command import main
+from roofprobe.comparison.command import main
 from roofprobe.measurement import CollectiveMeasurement, Device, Ended, Measurement, Record
 from roofprobe.run_file import RunWriter
 

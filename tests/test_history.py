@@ -9,10 +9,9 @@ import pytest
 from records import environment, gemv, measurement
 from test_comparing import kernel, write
 
-from roofprobe.comparable import readings
-from roofprobe.compare_command import main
-from roofprobe.errors import BadInput, RoofprobeError
-from roofprobe.history import (
+from roofprobe.comparison.command import main
+from roofprobe.comparison.comparable import readings
+from roofprobe.comparison.history import (
     KindSpread,
     PastCalibration,
     append_line,
@@ -22,6 +21,7 @@ from roofprobe.history import (
     remember,
     spreads,
 )
+from roofprobe.errors import BadInput, RoofprobeError
 from roofprobe.measurement import Device
 from roofprobe.run_file import read_run
 

@@ -46,13 +46,19 @@ def imported_names(tree: ast.AST, package: str, count_text: bool) -> set[str]:
     return names
 
 
+def core_files(package: Path) -> list[Path]:
+    """The package's own, and those of its folders that are no link to a room at the root."""
+    folders = [each for each in package.iterdir() if each.is_dir() and each.name not in FOLDERS]
+    return [*package.glob("*.py"), *(path for folder in folders for path in folder.glob("*.py"))]
+
+
 def violations(package: Path) -> list[str]:
     """`room/file imports module` for each import against the direction, in a tree laid out like src/roofprobe."""
     found = []
     for room, allowed in MAY_IMPORT.items():
         folder = package if room == "core" else package / room
         dotted = "roofprobe" if room == "core" else f"roofprobe.{room}"
-        for path in sorted((*folder.glob("*.py"), *(folder.glob("doctor/*.py") if room == "core" else ()))):
+        for path in sorted(core_files(folder) if room == "core" else folder.glob("*.py")):
             # The command line names each probe as text and imports it on use.
             names = imported_names(ast.parse(path.read_text()), dotted, count_text=path != package / "cli.py")
             against = sorted(name for name in names if room_of(name) not in {None, *allowed})
@@ -65,7 +71,8 @@ def test_imports_run_one_way() -> None:
 
 
 def test_the_check_reads_every_room() -> None:
-    for folder in ("", *FOLDERS):
+    assert {path.parent.name for path in core_files(PACKAGE)} >= {"roofprobe", "doctor", "acceptance", "comparison"}
+    for folder in FOLDERS:
         assert list((PACKAGE / folder).glob("*.py")), f"nothing to check in {PACKAGE / folder}"
 
 

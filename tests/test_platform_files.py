@@ -7,8 +7,8 @@ from pathlib import Path
 import acceptance_folders as folders
 import pytest
 
+from roofprobe.acceptance.limits import CHECKS
 from roofprobe.ceiling import Platform, choose_platform, find_platform, for_nodes, load_platform, platforms
-from roofprobe.check_limits import CHECKS
 from roofprobe.errors import BadInput
 from roofprobe.probes.accept import main
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from roofprobe.regression_rule import (
+from roofprobe.comparison.regression_rule import (
     ASSUMED_SPREAD,
     LEAST_LIMIT,
     Change,

@@ -10,6 +10,8 @@ import pytest
 from results_model import SCHEMA, read_results
 from results_page import FOLDER, page
 
+from roofprobe.kernels.audit_page import page_cells
+
 PAGE = FOLDER.parent / "results.md"
 
 
@@ -112,3 +114,28 @@ def test_results_are_in_the_order_of_device_and_date(tmp_path: Path) -> None:
 def test_a_malformed_result_is_named(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"0\.json: "):
         read_results(saved(tmp_path, synthetic(**changes)))
+
+
+NOTES = FOLDER.parent / "tuning-notes.md"
+BYTES_A_WEIGHT = {"bf16": 2.0, "fp8": 1.0, "nvfp4": 0.5625, "mxfp4": 0.53125}
+GPUS = {"H200": ("90", 4.8e12, 128 * 132 * 1.98e9), "GB10": ("121", 273e9, 54 * 273e9)}
+"""cc, bytes a second, lane-instructions a second."""
+
+
+def test_the_notes_predict_what_the_audited_machine_code_says() -> None:
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in NOTES.read_text().splitlines() if "-w" in line]
+    rows = [row for row in rows if row and row[0] in GPUS]
+    assert len(rows) == 12
+    audited = page_cells((FOLDER.parent / "sass-audit.md").read_text())
+    for gpu, kind, version, instructions, floor, issue, prediction, time, outcome in rows:
+        cc, bandwidth, slots = GPUS[gpu]
+        name = f"gemv-{kind}-k4096-batch1"
+        found = {cell[5].split()[0] for cell in audited if cell[1:3] == (cc, version) and cell[0].startswith(name)}
+        assert instructions in found, (gpu, kind, version)
+        weights = 28672 * 8192
+        floor_seconds = weights * BYTES_A_WEIGHT[kind] / bandwidth
+        issue_seconds = weights * {"bf16": 2.0, "fp8": 1.0}.get(kind, 0.5) * float(instructions) / slots
+        assert (float(floor), float(issue)) == (round(floor_seconds * 1e6, 1), round(issue_seconds * 1e6, 1))
+        share = f"issue binds, {floor_seconds / issue_seconds:.2f} of nominal at most"
+        assert prediction == ("memory binds" if floor_seconds > issue_seconds else share)
+        assert (time, outcome) == ("not measured", "") or read_results(FOLDER), "a time needs a result"

@@ -1,8 +1,8 @@
 """Nominal ceilings: what a machine's memory could move at best, each figure with the place where it was read.
 
 A platform file (data/platforms/*.toml) says how to recognise a machine, what its memory and link are, and what an
-acceptance asks of it (`check_limits`; `platform_file` reads it). A machine that none of them matches has no nominal
-ceiling: its rows then show the ceiling measured in the same run and nothing else.
+acceptance asks of it (`acceptance.limits`; `platform_file` reads it). A machine that none of them matches has no
+nominal ceiling: its rows then show the ceiling measured in the same run and nothing else.
 The peak is never computed from a clock attribute: on GB10 that arithmetic gives twice the truth.
 """
 
@@ -15,7 +15,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from roofprobe.check_limits import CHECKS, Amount, CheckLimit, Source
+from roofprobe.acceptance.limits import CHECKS, Amount, CheckLimit, Source
 from roofprobe.errors import BadInput
 from roofprobe.measurement import Side
 from roofprobe.platform_file import convert, read_tables
@@ -72,7 +72,7 @@ class Platform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nodes: Annotated[int, Meta(ge=1, le=64)] = 1
     topology: Topology | None = None
     checks: dict[str, CheckLimit] = {}
-    """By their names in `check_limits.CHECKS`."""
+    """By their names in `acceptance.limits.CHECKS`."""
 
     @property
     def is_gb10(self) -> bool:

@@ -36,7 +36,7 @@ COMMANDS = {
         "decode rates of a model on 1 to 4 units, from a profile or given numbers",
     ),
     "claims": ("roofprobe.claims_command", "published figures against what memory, link and arithmetic allow"),
-    "compare": ("roofprobe.compare_command", "two runs, case by case: what became slower?"),
+    "compare": ("roofprobe.comparison.command", "two runs, case by case: what became slower?"),
     "calibrate": ("roofprobe.probes.calibrate", "how much this machine differs from itself, which compare goes by"),
     "report": ("roofprobe.report_command", "draw a run folder's report.html again"),
 }

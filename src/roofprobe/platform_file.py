@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 
 import msgspec
 
-from roofprobe.check_limits import CHECKS, Ceiling, CheckLimit, complaint
+from roofprobe.acceptance.limits import CHECKS, Ceiling, CheckLimit, complaint
 from roofprobe.errors import BadInput
 
 LARGEST_FILE_BYTES = 1 << 20

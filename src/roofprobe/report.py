@@ -15,9 +15,9 @@ import jinja2
 import msgspec
 
 from roofprobe import units
-from roofprobe.acceptance_folder import Acceptance, read_acceptance
-from roofprobe.acceptance_output import summary
-from roofprobe.acceptance_rules import told
+from roofprobe.acceptance.folder import Acceptance, read_acceptance
+from roofprobe.acceptance.output import summary
+from roofprobe.acceptance.rules import told
 from roofprobe.ceiling import platforms
 from roofprobe.files import write_whole
 from roofprobe.measurement import Device, Measurement

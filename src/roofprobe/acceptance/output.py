@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import get_args
 
-from roofprobe.acceptance import Check, Verdict
-from roofprobe.acceptance_folder import Acceptance
-from roofprobe.acceptance_rules import told
+from roofprobe.acceptance.folder import Acceptance
+from roofprobe.acceptance.rules import told
+from roofprobe.acceptance.verdict import Check, Verdict
 
 
 def as_text(acceptance: Acceptance) -> str:

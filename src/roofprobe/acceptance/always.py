@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from roofprobe.acceptance import Check
-from roofprobe.acceptance_estimates import NO_TIME, impossible_row, possible
-from roofprobe.acceptance_faults import IMPLAUSIBLE, WRONG_RESULT, faults_of
+from roofprobe.acceptance.estimates import NO_TIME, impossible_row, possible
+from roofprobe.acceptance.faults import IMPLAUSIBLE, WRONG_RESULT, faults_of
+from roofprobe.acceptance.limits import CHECKS
+from roofprobe.acceptance.verdict import Check
 from roofprobe.ceiling import Platform
-from roofprobe.check_limits import CHECKS
 from roofprobe.finding import Finding
 from roofprobe.measurement import IMPOSSIBLE_ABOVE
 from roofprobe.run_file import Run

@@ -10,15 +10,15 @@ from typing import Literal
 
 import msgspec
 
-from roofprobe import acceptance_always as always
-from roofprobe import acceptance_figures as figures
 from roofprobe import units
-from roofprobe.acceptance import Bound, Check, Verdict, decide
-from roofprobe.acceptance_estimates import Estimate, Nothing, rate, share
-from roofprobe.acceptance_faults import HIDDEN_STATE, OF_CHECK, SLOW_KERNEL, Fault, faults_of
-from roofprobe.acceptance_yes_or_no import YES_OR_NO, Evidence, no_cluster
+from roofprobe.acceptance import always
+from roofprobe.acceptance import figures
+from roofprobe.acceptance.estimates import Estimate, Nothing, rate, share
+from roofprobe.acceptance.faults import HIDDEN_STATE, OF_CHECK, SLOW_KERNEL, Fault, faults_of
+from roofprobe.acceptance.limits import CHECKS, CheckLimit, Limit
+from roofprobe.acceptance.verdict import Bound, Check, Verdict, decide
+from roofprobe.acceptance.yes_or_no import YES_OR_NO, Evidence, no_cluster
 from roofprobe.ceiling import Platform
-from roofprobe.check_limits import CHECKS, CheckLimit, Limit
 from roofprobe.doctor.sampling_rules import judge_sampling
 from roofprobe.finding import Finding
 from roofprobe.measurement import Side

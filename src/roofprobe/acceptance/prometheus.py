@@ -11,8 +11,8 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from roofprobe.acceptance import Verdict
-from roofprobe.acceptance_folder import Acceptance
+from roofprobe.acceptance.folder import Acceptance
+from roofprobe.acceptance.verdict import Verdict
 
 
 def as_prometheus(acceptance: Acceptance) -> str:

@@ -88,7 +88,7 @@ CHECKS: dict[str, CheckKind] = {
     "all-reduce-busbw": CheckKind("all-reduce bus bandwidth, large messages", "GB/s", (), RATE, cluster=True),
     "all-reduce-small": CheckKind("all-reduce of 8 to 32 KiB", "us", (), ("at_most",), cluster=True),
 }
-"""Name -> kind, in the order in which verdicts are shown. `acceptance` has a few more, which need no limit."""
+"""Name -> kind, in the order in which verdicts are shown. `acceptance.always` has a few more, which need no limit."""
 
 
 def complaint(name: str, limit: CheckLimit) -> tuple[str, str] | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from roofprobe.acceptance import Check
-from roofprobe.acceptance_folder import Acceptance
-from roofprobe.acceptance_rules import told
+from roofprobe.acceptance.folder import Acceptance
+from roofprobe.acceptance.rules import told
+from roofprobe.acceptance.verdict import Check
 
 ALL_DECIDED = "every required check decided"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from roofprobe.comparing import OUTCOMES, Compared, Comparison
-from roofprobe.regression_rule import as_fraction
+from roofprobe.comparison.comparing import OUTCOMES, Compared, Comparison
+from roofprobe.comparison.regression_rule import as_fraction
 
 HEADER = f"{'verdict':<14}{'case':<46}{'BASE':>12}{'NEW':>12}{'NEW/BASE':>10}  {'95 % interval':<18}{'limit':>8}"
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 import re
 
-from roofprobe import acceptance_figures as figures
-from roofprobe.acceptance import Check, Verdict
-from roofprobe.acceptance_always import MOST_TOLD
-from roofprobe.acceptance_faults import OF_CHECK, faults_of
+from roofprobe.acceptance import figures
+from roofprobe.acceptance.always import MOST_TOLD
+from roofprobe.acceptance.faults import OF_CHECK, faults_of
+from roofprobe.acceptance.limits import CHECKS
+from roofprobe.acceptance.verdict import Check, Verdict
 from roofprobe.ceiling import Platform
-from roofprobe.check_limits import CHECKS
 from roofprobe.finding import Finding
 from roofprobe.latency_record import LatencyPoint
 from roofprobe.measurement import CollectiveMeasurement, CollectivePoint

@@ -8,11 +8,11 @@ from pathlib import Path
 import sys
 
 from roofprobe.arguments import parser
-from roofprobe.comparable import readings
-from roofprobe.comparing import Process, compare
-from roofprobe.comparison_output import as_json, as_text
+from roofprobe.comparison.comparable import readings
+from roofprobe.comparison.comparing import Process, compare
+from roofprobe.comparison.history import history_file, past_processes, read_history, spreads
+from roofprobe.comparison.output import as_json, as_text
 from roofprobe.errors import BadInput, CannotMeasure, run_command
-from roofprobe.history import history_file, past_processes, read_history, spreads
 from roofprobe.run_file import read_run
 
 EPILOG = """BASE and NEW are a run's folder, its measurements.jsonl, or a folder of runs: several processes a side tell

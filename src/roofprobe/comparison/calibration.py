@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import comb
 
-from roofprobe.history import KindSpread
-from roofprobe.regression_rule import Process, Verdict, aa_spread, change
+from roofprobe.comparison.history import KindSpread
+from roofprobe.comparison.regression_rule import Process, Verdict, aa_spread, change
 from roofprobe.robust import median
 
 FEWEST_PAIRS = 10

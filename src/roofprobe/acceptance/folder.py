@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from roofprobe import __version__
-from roofprobe.acceptance import Check, Verdict, exit_status, overall
-from roofprobe.acceptance_estimates import countable, possible
-from roofprobe.acceptance_rules import judge
+from roofprobe.acceptance.estimates import countable, possible
+from roofprobe.acceptance.rules import judge
+from roofprobe.acceptance.verdict import Check, Verdict, exit_status, overall
 from roofprobe.ceiling import Platform
 from roofprobe.errors import NOT_MEASURED, BadInput
 from roofprobe.files import write_whole
@@ -130,8 +130,8 @@ def read_acceptance(directory: Path) -> Acceptance | None:
 
 def write_outputs(directory: Path, acceptance: Acceptance) -> tuple[Path, ...]:
     """Writes acceptance.json, junit.xml and roofprobe.prom, each whole or not at all; returns their paths."""
-    from roofprobe.acceptance_junit import as_junit
-    from roofprobe.acceptance_prometheus import as_prometheus
+    from roofprobe.acceptance.junit import as_junit
+    from roofprobe.acceptance.prometheus import as_prometheus
 
     outputs = {
         DOCUMENT: as_json(acceptance),

@@ -15,8 +15,8 @@ import re
 
 import msgspec
 
-from roofprobe.comparable import CaseKey, Reading, readings
-from roofprobe.comparing import Process
+from roofprobe.comparison.comparable import CaseKey, Reading, readings
+from roofprobe.comparison.comparing import Process
 from roofprobe.errors import BadInput, RoofprobeError
 from roofprobe.json_lines import append, whole_lines
 from roofprobe.measurement import Environment, Record

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from math import exp
 from typing import Literal
 
-from roofprobe.comparable import CaseKey, Reading
+from roofprobe.comparison.comparable import CaseKey, Reading
+from roofprobe.comparison.regression_rule import Change, Verdict, change
 from roofprobe.errors import FAILED, NOT_MEASURED, OK
 from roofprobe.measurement import Environment
-from roofprobe.regression_rule import Change, Verdict, change
 from roofprobe.robust import median
 
 Outcome = Literal[Verdict, "wrong", "missing", "not compared"]

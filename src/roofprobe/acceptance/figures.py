@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import re
 
 from roofprobe import hierarchical
-from roofprobe.acceptance_estimates import NO_TIME, OWN_BACKEND, PROCESSOR, Estimate, Nothing, possible, throttled
+from roofprobe.acceptance.estimates import NO_TIME, OWN_BACKEND, PROCESSOR, Estimate, Nothing, possible, throttled
 from roofprobe.load_record import MatmulRate, SentinelRun
 from roofprobe.measurement import CollectiveMeasurement, CollectivePoint, Side
 from roofprobe.robust import median, median_interval

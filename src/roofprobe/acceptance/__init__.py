@@ -1,0 +1,1 @@
+"""Verdicts on a unit and a cluster: what was measured against the limits of its platform."""

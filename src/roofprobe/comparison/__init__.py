@@ -1,0 +1,1 @@
+"""What changed between two runs, by a rule that knows how much the machine itself wanders."""
