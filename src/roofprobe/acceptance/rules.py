@@ -11,8 +11,7 @@ from typing import Literal
 import msgspec
 
 from roofprobe import units
-from roofprobe.acceptance import always
-from roofprobe.acceptance import figures
+from roofprobe.acceptance import always, figures
 from roofprobe.acceptance.estimates import Estimate, Nothing, rate, share
 from roofprobe.acceptance.faults import HIDDEN_STATE, OF_CHECK, SLOW_KERNEL, Fault, faults_of
 from roofprobe.acceptance.limits import CHECKS, CheckLimit, Limit
