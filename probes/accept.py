@@ -20,7 +20,8 @@ import sys
 
 import msgspec
 
-from roofprobe.acceptance.folder import Acceptance, accept, as_json, drawable, read_folder, write_outputs
+from roofprobe.acceptance.folder import Acceptance, accept, as_json, read_folder, write_outputs
+from roofprobe.acceptance.limits import CHECKS
 from roofprobe.acceptance.output import as_text
 from roofprobe.arguments import duration, parser, positive_int, size
 from roofprobe.ceiling import Platform, choose_platform, for_nodes, platforms
@@ -58,7 +59,9 @@ def _accept(arguments: argparse.Namespace) -> int:
     platform = choose_platform(arguments.platform)
     if arguments.nodes is not None:
         platform = for_nodes(platform, arguments.nodes)
-        _tell_others(platform)
+        if platform in platforms():
+            _tell_others(platform)
+    _require_checks(platform)
     if arguments.earlier is not None:
         return _conclude(platform, arguments.earlier, arguments.out or arguments.earlier, arguments.json)
     place = find_place(os.environ)
@@ -69,6 +72,18 @@ def _accept(arguments: argparse.Namespace) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - rank 0 alone prints
     _measure(platform, arguments, out, place)
     return _conclude(_of_rank(platform, place), out, out, arguments.json)
+
+
+def _require_checks(platform: Platform) -> None:
+    """Raises BadInput for a platform that asks for nothing, or for a cluster and nothing of its link."""
+    if not platform.checks:
+        raise BadInput(
+            f"platform {platform.name} has no checks: nothing would be judged; give its file some, or a base"
+        )
+    if platform.nodes > 1 and not any(CHECKS[name].cluster for name in platform.checks):
+        raise BadInput(
+            f"platform {platform.name} has {platform.nodes} nodes and no check of a link; expected one, say link-rdma"
+        )
 
 
 def _tell_others(platform: Platform) -> None:
@@ -108,9 +123,11 @@ def _conclude(platform: Platform, directory: Path, out: Path, as_document: bool)
     """Judges a folder and writes every output of the verdicts into `out`."""
     folder = read_folder(directory)
     acceptance = accept(platform, folder)
+    shown = sys.stderr if as_document else sys.stdout
+    # First, since a full disk must not cost the verdict too.
+    print(as_text(acceptance), end="", file=shown, flush=True)
     written = [*write_outputs(out, acceptance), _write_report(out, folder.run, acceptance)]
-    text = as_text(acceptance) + "".join(f"{path}\n" for path in written)
-    print(text, end="", file=sys.stderr if as_document else sys.stdout, flush=True)
+    print(*written, sep="\n", file=shown, flush=True)
     if as_document:
         print(as_json(acceptance), end="", flush=True)
     return acceptance.exit_status
@@ -120,7 +137,7 @@ def _write_report(out: Path, run: Run, acceptance: Acceptance) -> Path:
     from roofprobe.report import render
 
     path = out / "report.html"
-    write_whole(path, render(drawable(run), acceptance))
+    write_whole(path, render(run, acceptance))
     return path
 
 

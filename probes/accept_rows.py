@@ -56,6 +56,9 @@ def _measure(arguments: argparse.Namespace) -> int:
 
         reasons: dict[Side, str] = {"device" if "device" in s.case else "host": s.reason for s in missing}
         probe_kinds(environment, sides, reasons, arguments.seconds, _say, writer.write)
+    for each in missing:
+        if any(name.startswith(f"{each.case.partition(' ')[0]}:") for name in arguments.names):
+            writer.write(each)
     for side in sides:
         rows = [name.partition(":")[2] for name in arguments.names if name.startswith(f"{side.side}:")]
         _measure_side(side, rows, SMALL if arguments.small else LARGE, arguments.seconds, writer.write)

@@ -243,13 +243,18 @@ in every kernel.
   same thing, one after the other or half the calibration apart, whichever is more.
 - **Regression**: the whole interval is beyond the limit. **Unchanged**: the whole interval is within it.
   **Inconclusive**: neither; more processes a side narrow the interval.
-- **Without a calibration** the limit is 5 % and repeats are taken to differ by a third of that, which is said. From 5
-  processes a side on, the bootstrap alone decides.
+- **Without a calibration** the limit is 5 % and repeats are taken to differ by a third of that, which is said; a rate
+  without a reference, by as much as its own samples differ if that is more: nothing takes the machine's drift out of
+  it. From 5 processes a side on, the bootstrap alone decides. A machine that changes its state minutes later can still
+  raise an alarm over such a rate with fewer, which the alarm then says: take the processes of both sides in turn.
+- **Time limit**: a row that its time limit stopped has the wider interval that it came to, and that decides: what it
+  can't tell is inconclusive.
 - **Not compared**: rows that are contended, unchecked, wrong or above the nominal ceiling, and rows of another machine
   (processor, GPUs, product). Another driver, NCCL, torch or setting is said: it is often what is being compared.
 - **History**: `roofprobe run` adds its rows' medians to the machine's history, unless `--no-history` is given;
   `roofprobe compare --against-history NEW` takes the earlier runs there as BASE, a process each.
-- **Missing**: a case of BASE without a usable row in NEW. Nothing passes on missing data: the status is 3.
+- **Missing**: a case that BASE measured and of which BASE or NEW has no usable row. Nothing passes on missing data: the
+  status is 3.
 
 Status: 1 for a regression or a result that has become wrong; else 3 where a case is missing, or none could be told;
 else 0. A case that is inconclusive beside others that are not does not change the status: the table shows it.

@@ -74,6 +74,12 @@ def test_a_slow_gemv_beside_a_good_copy_is_the_hidden_slow_state(tmp_path: Path)
     assert verdict(acceptance, "gpu-copy").verdict == "PASS"
 
 
+def test_one_format_that_is_slow_alone_is_a_slow_kernel_and_no_state_of_the_unit(tmp_path: Path) -> None:
+    slow = each(lambda m: scaled(m, 2.4), side="device", op="gemv", format="nvfp4")(folders.gb10_run())
+    failed = verdict(judged(slow, tmp_path), "gpu-gemv-nvfp4")
+    assert (failed.measured or 1) < 0.5 and {f.id for f in failed.faults} == {"kernel.slow"}
+
+
 def test_a_rate_that_falls_under_load_fails(tmp_path: Path) -> None:
     run = folders.gb10_run()
     during = [
@@ -135,6 +141,51 @@ def test_a_machine_without_a_gpu_is_skipped_and_not_passed(tmp_path: Path) -> No
     assert read.verdict == "SKIP" and "only the CPU side was measured: torch finds no CUDA device" in (
         read.reason or ""
     )
+
+
+def test_a_row_that_could_not_be_measured_says_why(tmp_path: Path) -> None:
+    run = each(lambda _: None, side="host")(folders.gb10_run())
+    why = Skipped(probe="run", case="rows, process 1 of 3", reason="too little memory for the CPU: pass --memory 387M")
+    read = verdict(judged(replace(run, skipped=(why,)), tmp_path), "cpu-read")
+    assert read.verdict == "SKIP" and "--memory 387M" in (read.reason or "")
+
+
+def test_a_box_of_several_gpus_is_told_that_one_is_judged(tmp_path: Path) -> None:
+    (device,) = folders.gb10_environment().devices
+    environment = folders.gb10_environment(devices=(device, replace(device, index=1)))
+    found = verdict(judged(replace(folders.gb10_run(), environment=environment), tmp_path), "machine")
+    assert found.verdict == "PASS" and "only GPU 0 of 2" in (found.reason or "")
+
+
+def test_a_machine_that_is_not_known_to_be_the_platforms_fails_none_of_its_limits(tmp_path: Path) -> None:
+    """A CPU at a quarter of a Spark's rate, and no GPU: it may be any machine."""
+    run = each(lambda m: scaled(m, 4), side="host")(folders.gb10_run())
+    run = folders.with_rows(run, lambda m: m if m.side == "host" else None)
+    bare = replace(run, environment=folders.gb10_environment(devices=(), driver=None), sentinels=(), matmuls=())
+    acceptance = judged(bare, tmp_path, telemetry=[])
+    assert verdict(acceptance, "cpu-read").verdict == "INCONCLUSIVE" and acceptance.exit_status == 3
+
+
+@pytest.mark.parametrize(
+    ("product", "expected"),
+    [("Apple Inc. Mac15,14 1.0", "PASS"), ("QEMU Standard PC", "INCONCLUSIVE"), (None, "INCONCLUSIVE")],
+)
+def test_a_platform_without_a_gpu_is_told_by_its_product(tmp_path: Path, product: str | None, expected: str) -> None:
+    rows = [folders.row("host", "gemv", "bf16", 110.0, seed, 120.0) for seed in range(3)]
+    environment = folders.gb10_environment(devices=(), driver=None, platform=None, product=product)
+    host = tuple(replace(s, side="host", backend="host") for s in folders.gb10_sentinels())
+    run = replace(
+        folders.gb10_run(),
+        environment=environment,
+        measurements=tuple(rows),
+        sentinels=host,
+        matmuls=(),
+        contentions=(),
+    )
+    acceptance = judged(run, tmp_path, "mac-studio-m3-ultra", telemetry=[])
+    assert verdict(acceptance, "machine").verdict == expected
+    assert verdict(acceptance, "cpu-gemv-bf16").verdict == expected
+    assert acceptance.exit_status == (0 if expected == "PASS" else 3)
 
 
 @pytest.mark.parametrize("devices", ["none", "driver"])

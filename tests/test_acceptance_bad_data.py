@@ -101,6 +101,47 @@ def test_throttled_data_never_passes(tmp_path: Path, reason: str) -> None:
     assert acceptance.exit_status in (1, 3)
 
 
+def test_a_throttled_gpu_leaves_the_contention_curve_open(tmp_path: Path) -> None:
+    asked = json.loads(folders.telemetry_lines(reasons=["sw_thermal_slowdown"])[0])
+    few = [json.dumps(asked), json.dumps({**asked, "t_s": 1.0}), *folders.telemetry_lines()]
+    acceptance = judged(folders.gb10_run(), tmp_path, telemetry=few)
+    assert "throttled" in (verdict(acceptance, "contention").reason or "")
+
+
+@pytest.mark.parametrize("fitted", [True, False], ids=["the fitted ceiling", "the most that was reached"])
+def test_a_contention_curve_above_nominal_is_impossible(tmp_path: Path, fitted: bool) -> None:
+    c = folders.gb10_contention()
+    assert c.ceiling is not None
+    points = tuple(replace(p, device_bytes=tuple(2 * b for b in p.device_bytes)) for p in c.points)
+    ceiling = replace(c.ceiling, gb_per_s=380.0, interval=(370.0, 390.0))
+    fast = replace(c, ceiling=ceiling) if fitted else replace(c, points=points, ceiling=None)
+    acceptance = judged(replace(folders.gb10_run(), contentions=(fast,)), tmp_path)
+    assert verdict(acceptance, "contention").verdict == "INCONCLUSIVE"
+    assert [f.id for f in verdict(acceptance, "readings-plausible").faults] == ["reading.implausible"]
+
+
+@pytest.mark.parametrize("absent", ["sm_clock_mhz", "reasons", "gemv", "copy"])
+def test_a_sampling_without_what_shows_a_state_is_open(tmp_path: Path, absent: str) -> None:
+    lines = [json.loads(line) for line in folders.telemetry_lines()]
+    left = [{k: v for k, v in line.items() if k != absent} for line in lines if line.get("sentinel") != absent]
+    acceptance = judged(folders.gb10_run(), tmp_path, telemetry=[json.dumps(line) for line in left])
+    assert verdict(acceptance, "telemetry").verdict == "INCONCLUSIVE" and acceptance.exit_status == 3
+
+
+def test_every_case_has_to_clear_the_limit(tmp_path: Path) -> None:
+    """A second shape whose median is above the first's, and whose interval reaches far below the limit."""
+    run = folders.gb10_run()
+    first = [m for m in run.measurements if (m.side, m.op, m.format) == ("device", "gemv", "bf16")]
+    spread = [
+        timing(m, seconds=tuple(s * (0.97 if i % 5 else 3) for i, s in enumerate(m.timing.seconds))) for m in first
+    ]
+    few = [timing(m, seconds=m.timing.seconds[:6], reference_seconds=m.timing.reference_seconds[:6]) for m in spread]
+    wide = tuple(replace(m, n=14336) for m in few)
+    assert all((m.ceiling_fraction or 0) > 0.98 for m in wide)
+    found = verdict(judged(replace(run, measurements=run.measurements + wide), tmp_path), "gpu-gemv-bf16")
+    assert found.verdict == "INCONCLUSIVE" and "14336x8192" in (found.reason or "")
+
+
 def numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The place of every number in a JSON document, true and false among them."""
     if isinstance(value, dict | list):
@@ -134,3 +175,12 @@ def test_a_spoilt_number_is_a_verdict_or_one_line_never_a_traceback(
             return
         as_text(acceptance)
         assert acceptance.exit_status in (1, 3), "neither doctor nor telemetry: it never passes"
+
+
+def test_two_runs_in_one_file_are_refused(tmp_path: Path) -> None:
+    """A healthy machine's rows must not stand in for another's."""
+    folder = folders.save(folders.gb10_run(), tmp_path)
+    records = folder / "measurements.jsonl"
+    records.write_bytes(2 * records.read_bytes())
+    with pytest.raises(BadInput, match="more than one run"):
+        read_folder(folder)

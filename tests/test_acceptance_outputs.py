@@ -140,6 +140,46 @@ def test_the_report_is_drawn_again_with_its_acceptance(acceptance: Acceptance, t
     assert acceptance.checks
 
 
+def test_the_gpus_checks_share_a_line_where_there_is_no_gpu(tmp_path: Path) -> None:
+    environment = folders.gb10_environment(devices=(), driver=None, platform=None)
+    run = replace(healthy(), environment=environment, measurements=(), sentinels=(), matmuls=(), contentions=())
+    found = accept(choose_platform("generic"), read_folder(folders.save(run, tmp_path, telemetry=[])))
+    of_gpu = [c.check for c in found.checks if c.check.startswith("gpu-") or c.check == "telemetry"]
+    (line,) = [line for line in as_text(found).splitlines() if of_gpu[0] in line]
+    assert all(name in line for name in of_gpu) and "torch finds no CUDA device" in line
+    assert f"SKIP*  {len(of_gpu)} checks of a GPU" in " ".join(as_text(found).split()).replace("SKIP* ", "SKIP*  ")
+
+
+NO_READINGS = {
+    "no batch": lambda m: replace(m, batch=-1),
+    "no nominal": lambda m: replace(m, nominal_gb_per_s=0.0),
+    "no rows": lambda m: replace(m, n=0),
+    "no bytes": lambda m: replace(m, useful_bytes=0),
+    "no samples": lambda m: replace(m, timing=replace(m.timing, seconds=())),
+    "no time": lambda m: replace(m, timing=replace(m.timing, seconds=(0.0,) * 15)),
+    "torn pairs": lambda m: replace(m, timing=replace(m.timing, reference_seconds=(1.0, 2.0))),
+}
+
+
+@pytest.mark.parametrize("name", NO_READINGS)
+def test_what_is_no_reading_is_counted_and_left_out_of_the_report(tmp_path: Path, name: str) -> None:
+    run = healthy()
+    gemv = next(m for m in run.measurements if m.op == "gemv")
+    spoilt = replace(run, measurements=(*run.measurements, NO_READINGS[name](gemv)))
+    assert report([str(folders.save(spoilt, tmp_path))]) == 0
+    assert "1 reading can&#39;t be shown" in (tmp_path / "report.html").read_text()
+
+
+def test_a_folder_that_takes_no_files_still_tells_the_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folders.save(healthy(), tmp_path / "run")
+    (tmp_path / "file").touch()
+    assert main(["--platform", "dgx-spark", "--from", str(folder), "--out", str(tmp_path / "file")]) == 2
+    printed = capsys.readouterr()
+    assert "PASS (" in printed.out and "can't write" in printed.err
+
+
 def test_from_judges_a_folder_and_writes_every_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = folders.save(healthy(), tmp_path / "run")
     assert main(["--platform", "dgx-spark", "--from", str(folder), "--out", str(tmp_path / "out")]) == 0

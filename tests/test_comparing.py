@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import exp
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -85,6 +86,26 @@ def test_a_machine_that_slows_down_is_seen_in_its_read_and_not_in_every_kernel(
     assert document["cases"][0]["unit"] == "GB/s"
 
 
+def test_noisy_reads_that_nothing_calibrated_are_left_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A read has no reference: where its samples differ by 8 %, one process a side can't tell 12 % from chance."""
+
+    def read(factor: float) -> Measurement:
+        samples = [0.010 * factor * exp(0.08 * z) for z in (-2, -1.5, -1, -0.7, -0.3, 0, 0.3, 0.7, 1, 1.5, 2)]
+        return measurement(timing=timing(samples))
+
+    base = write(tmp_path / "a", read(1.0))
+    status, document = compared(capsys, base, write(tmp_path / "b", read(1.12)))
+    assert (status, verdicts(document)) == (3, ["inconclusive"])
+    status, document = compared(capsys, base, write(tmp_path / "c", read(1.5)))
+    assert (status, verdicts(document)) == (1, ["regression"])
+    assert "5 processes a side, taken in turn, tell" in document["cases"][0]["remarks"][0]
+    for number in range(6):
+        write(tmp_path / "many" / str(number), read(1.0))
+        write(tmp_path / "slow" / str(number), read(1.20))
+    status, document = compared(capsys, tmp_path / "many", tmp_path / "slow")
+    assert (status, verdicts(document), document["cases"][0]["remarks"]) == (1, ["regression"], [])
+
+
 def test_several_processes_a_side_tell_what_one_can_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """8 % slower is inconclusive from one process each without a calibration, and plain from six."""
     for number in range(6):
@@ -149,10 +170,31 @@ def test_an_unusable_row_is_not_compared_and_says_why(
         capsys, write(tmp_path / "a", rows["base"], other), write(tmp_path / "b", rows["new"], other)
     )
     case = next(case for case in document["cases"] if case["case"]["format"] == "bf16")
-    assert case["verdict"] == ("missing" if which == "new" else "not compared")
+    assert (case["verdict"], status) == ("missing", 3)
     assert reason in case["remarks"][0], case["remarks"]
     assert case["ratio"] is None
-    assert status == (3 if which == "new" else 0)
+
+
+def test_what_is_unusable_on_both_sides_does_not_pass_beside_a_case_that_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, _ = UNUSABLE["contended"]
+    sides = [write(tmp_path / name, kernel(**changes), kernel(format="fp8")) for name in "ab"]
+    status, document = compared(capsys, *sides)
+    assert (status, verdicts(document)) == (3, ["missing", "unchanged"])
+
+
+@pytest.mark.parametrize(
+    ("new", "verdict", "status"), [({}, "not compared", 0), ({"wrong": 3}, "missing", 3)], ids=["mended", "still wrong"]
+)
+def test_a_base_that_was_wrong(
+    new: dict[str, Any], verdict: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = kernel(format="fp8")
+    base = write(tmp_path / "a", kernel(wrong=3), other)
+    found, document = compared(capsys, base, write(tmp_path / "b", kernel(**new), other))
+    case = next(case for case in document["cases"] if case["case"]["format"] == "bf16")
+    assert (case["verdict"], found) == (verdict, status)
 
 
 def test_a_result_that_became_wrong_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

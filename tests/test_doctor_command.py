@@ -200,7 +200,7 @@ def test_an_empty_log_is_not_healthy(others: tuple[str, ...], status: int, tmp_p
 def test_unusable_input_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:
     store_json(SPARK, tmp_path / "good.json")
     (tmp_path / "bad.json").write_text('["no recording"]\n')
-    (tmp_path / "software.json").write_text('{"tree": {}, "software": {"cuda": 13.0}}')
+    (tmp_path / "software.json").write_text('{"tree": {}, "software": {"cuda": [13.0]}}')
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "software.json").write_text("{")
     shown = subprocess.run(
@@ -261,7 +261,7 @@ def test_a_recordings_platform(told: dict[str, object], platform: str | None, tm
 
 
 def test_software_of_a_wrong_type_names_the_file(tmp_path: Path) -> None:
-    (tmp_path / "software.json").write_text('{"driver": 580}')
+    (tmp_path / "software.json").write_text('{"driver": [580]}')
     with pytest.raises(BadInput, match=r"software\.json: .*driver"):
         read_told(tmp_path, open_tree(tmp_path))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import re
 
 from gb10_hosts import SOFT_ROCE, Entries, faults, found, h100, host, unit, units
 from gb10_tree import RDMA, cabled, changed, unit_entries
@@ -15,6 +16,8 @@ from roofprobe.doctor.link_gid import gid_wrong
 from roofprobe.doctor.nccl_names import parse_names
 from roofprobe.nccl_log_summary import ProcessLog
 from roofprobe.recording import open_tree
+
+LEAF = re.compile(r"\|-- ([0-9.]+)\n\s+/32 host LOCAL")
 
 
 @pytest.mark.parametrize(
@@ -160,3 +163,28 @@ def test_what_a_log_says_was_set_counts_for_its_host() -> None:
 
 def test_nothing_set_is_no_list() -> None:
     assert parse_names("") is None and parse_names(None) is None
+
+
+def _readdressed(node: int, of: int) -> Host:
+    """A unit whose first half has the address of another's."""
+    entries = unit_entries(node, cabled(0))
+    trie, theirs = entries["/proc/net/fib_trie"]["data"], unit_entries(of, cabled(0))["/proc/net/fib_trie"]["data"]
+    addresses = zip(LEAF.findall(trie), LEAF.findall(theirs), strict=True)
+    mine, other = next((a, b) for a, b in addresses if a != b and a.startswith("10."))
+    return host(f"spark{node}", {**entries, "/proc/net/fib_trie": {"data": trie.replace(f" {mine}\n", f" {other}\n")}})
+
+
+def test_one_address_at_both_ends() -> None:
+    (fault,) = found(unit(1), _readdressed(2, of=1))
+    assert (fault.id, fault.severity, fault.host) == ("link.address-duplicate", "fault", "spark1, spark2")
+    assert "enp1s0f0np0 of spark1" in fault.evidence and "ip addr" in fault.remedy
+
+
+def test_one_address_on_two_of_three_hosts_may_be_on_two_cables() -> None:
+    assert [(each.id, each.severity) for each in found(unit(1), _readdressed(2, of=1), unit(3))] == [
+        ("link.address-duplicate", "warning")
+    ]
+
+
+def test_one_machine_recorded_twice_has_its_own_addresses() -> None:
+    assert found(host("monday", unit_entries(1, cabled(0))), host("tuesday", unit_entries(1, cabled(0)))) == ()

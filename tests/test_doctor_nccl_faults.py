@@ -249,10 +249,22 @@ def test_a_port_that_went_down(text: str, tmp_path: Path) -> None:
     assert named(found) == [("link.flapping", "spark2")]
 
 
+@pytest.mark.parametrize("call", ["ibv_reg_mr", "ibv_reg_mr_iova2", "ibv_create_cq"])
+def test_memory_that_may_not_be_locked_explains_a_stuck_start(call: str, tmp_path: Path) -> None:
+    failed = logs.warn(Rank(1), f"Call to {call} failed with error Cannot allocate memory", NEW)
+    stuck = [line for line in logs.cluster(2, NEW) if "Init COMPLETE" not in line]
+    (found,) = faults(tmp_path, [*stuck, *failed])
+    assert named([found]) == [("nccl.memlock-limit", "spark2")]
+    assert "nccl.init-stuck" in found.evidence and "ulimit" in found.remedy
+    other = logs.warn(Rank(1), f"Call to {call} failed with error Bad address", NEW)
+    assert named(faults(tmp_path, [*logs.cluster(2, NEW), *other])) == []
+
+
 PTXAS = "ptxas fatal   : Value 'sm_121a' is not defined for option 'gpu-name'"
 
 
 def test_ptxas_own_words(tmp_path: Path) -> None:
+    assert named(faults(tmp_path, {"nccl.spark7.log": [PTXAS]})) == [("software.ptxas-too-old", "spark7")]
     (found,) = faults(tmp_path, {"train.log": ["`ptxas` stderr:", PTXAS]})
     assert named([found]) == [("software.ptxas-too-old", "train")]
     assert PTXAS in found.evidence and "TRITON_PTXAS_PATH" in found.remedy

@@ -12,6 +12,7 @@ import pytest
 
 from roofprobe.doctor import live_software as module
 from roofprobe.doctor.live_software import loaded_nccl, read_software, triton_ptxas
+from roofprobe.doctor.software import read_told
 from roofprobe.tree import FolderTree
 
 VERSION = "Cuda compilation tools, release {}, V{}.86"
@@ -114,3 +115,9 @@ def test_what_nvml_does_not_support_leaves_the_rest(tmp_path: Path, monkeypatch:
     fake.nvmlInit = unsupported
     found = read_software(FolderTree(tmp_path))
     assert (found.gpu, found.driver, found.cuda) == (None, None, None)
+
+
+def test_a_version_may_be_written_as_a_number(tmp_path: Path) -> None:
+    (tmp_path / "software.json").write_text('{"gpu": "NVIDIA GB10", "cuda": 13.0, "ptxas": 12.8, "nccl_loaded": 22803}')
+    software = read_told(tmp_path, FolderTree(tmp_path)).software
+    assert (software.cuda, software.ptxas, software.nccl_loaded) == ("13.0", "12.8", "2.28.3")

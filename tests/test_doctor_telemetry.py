@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 from sampling_cases import CLEAN, FAULTS, SOAK, SPARK, WARNINGS, low_power
-from samplings import Line, healthy, read, result, scaled, stalled, without
+from samplings import Line, cut, healthy, read, result, scaled, stalled, without
 
 from roofprobe.ceiling import Platform
 from roofprobe.doctor.case import Case
@@ -155,6 +155,25 @@ def test_one_stall_in_an_hour_that_would_have_come_again_is_a_warning(tmp_path: 
     """At 1010 s of 3600: half-hourly stalls would have shown a second one."""
     lines = scaled(healthy(3600, **SOAK), 0.1, start=1010, end=1070)  # type: ignore[arg-type]
     assert found(tmp_path, lines) == [("unit.periodic-stall", "warning")]
+
+
+@pytest.mark.parametrize("after", [0.4, 1.0], ids=["before the next sample was due", "when it was due"])
+def test_a_sentinels_result_may_come_after_the_last_sample_before_a_gap(tmp_path: Path, after: float) -> None:
+    lines = [*cut(healthy(2100, sentinel_every=3), 1499, 1530), result(1499 + after, "gemv", 231)]
+    assert found(tmp_path, lines) == [("unit.periodic-stall", "fault")]
+
+
+@pytest.mark.parametrize("at", [0.0, 9.9], ids=["start", "end"])
+def test_samples_that_pause_while_a_sentinel_runs_are_no_stall(tmp_path: Path, at: float) -> None:
+    lines = healthy(2100, every=0.5, sentinel_every=None)
+    for start in range(120, 2100, 120):
+        lines = [*cut(lines, start, start + 10), result(start + at, "gemv", 231)]
+    assert found(tmp_path, lines) == []
+
+
+def test_moments_may_be_those_of_the_systems_clock(tmp_path: Path) -> None:
+    lines = [{**line, "t_s": 1_790_000_000 + line["t_s"]} for line in stalled(7200, (1800, 3600, 5400), **SOAK)]
+    assert found(tmp_path, lines) == [("unit.periodic-stall", "fault")]
 
 
 def test_memory_far_below_a_healthy_units_is_a_warning(tmp_path: Path) -> None:

@@ -98,7 +98,17 @@ def test_a_configuration_and_the_catalogue_agree(config: dict[str, Any], name: s
 
 def test_prediction_layers_are_left_out_and_said(tmp_path: Path) -> None:
     assert load_config(written(tmp_path, DEEPSEEK)).notes == ("1 multi-token prediction layer left out",)
+    two = QWEN35 | {"text_config": QWEN35["text_config"] | {"mtp_num_hidden_layers": 2}}
+    assert load_config(written(tmp_path, two)).notes == ("2 multi-token prediction layers left out",)
     assert load_config(written(tmp_path, LLAMA)).notes == ()
+
+
+def test_another_programs_quantization_is_no_hindrance_where_a_format_is_given(tmp_path: Path) -> None:
+    path = written(tmp_path, LLAMA | {"quantization_config": {"quant_method": "awq", "bits": 4}})
+    with pytest.raises(BadInput, match="--format"):
+        load_config(path)
+    model = load_config(path, as_shipped=False).model
+    assert weight_bytes(model, "int4-g128") == weight_bytes(find_model("llama-3.1-70b"), "int4-g128")
 
 
 def test_tied_embeddings_follow_the_architecture_where_nothing_is_said(tmp_path: Path) -> None:
@@ -111,6 +121,7 @@ def test_tied_embeddings_follow_the_architecture_where_nothing_is_said(tmp_path:
     assert tied.architecture.tied_embeddings and "embedding" not in parameters_by_part(tied)
     assert "lm_head" in read_by_part(tied)
     assert tied.attention is not None and tied.attention.sliding_layers == 26 - 4  # every sixth is full
+    assert load_config(written(tmp_path, gemma | {"tie_word_embeddings": None})).model == tied
     assert not load_config(written(tmp_path, LLAMA)).model.architecture.tied_embeddings
     untied = load_config(written(tmp_path, gemma | {"tie_word_embeddings": False})).model
     assert parameters_by_part(untied)["embedding"] == 262144 * 1152
@@ -134,6 +145,7 @@ def test_a_window_that_every_layer_has_bounds_the_cache(tmp_path: Path) -> None:
         ({"layer_types": ["full_attention"]}, "layer_types: expected 80 names, found 1"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization_config: expected mxfp4, fp8 or NVFP4"),
         ({"text_config": 3}, "text_config: expected an object, found 3"),
+        (QWEN3_MOE | {"num_experts_per_tok": 129}, "num_experts_per_tok: expected at most 128, .* found 129"),
     ],
 )
 def test_what_can_not_be_used_is_told(change: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -141,7 +153,9 @@ def test_what_can_not_be_used_is_told(change: dict[str, Any], words: str, tmp_pa
         load_config(written(tmp_path, LLAMA | change))
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b'{"model_type": ["llama"]}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b"\xff\xfe", b'{"model_type": ["llama"]}', b'{"a":' + b"[" * 200_000]
+)
 def test_a_file_that_is_no_configuration_is_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(BadInput, match=r"config\.json"):

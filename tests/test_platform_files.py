@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import acceptance_folders as folders
@@ -219,6 +220,55 @@ def test_a_file_that_is_no_platform_is_one_line(
     path.write_bytes(content)
     assert main(["--platform", str(path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+LIMIT = 'base = "gb10"\nname = "x"\ntitle = "x"\n[checks.gpu-read]\n'
+ALONE = 'name = "x"\ntitle = "x"\n[match]\n[memory]\nname = "m"\nunified = false\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LIMIT + 'at_most = { value = 100, source = "a guess of mine" }', "at most at_most, 100"),
+        (LIMIT + 'at_least = { value = 250, source = "a guess of mine" }', "at most suspect_above, 240"),
+        (
+            LIMIT.replace("gpu-read", "contention") + 'at_least = { value = 300, source = "a guess of mine" }',
+            "at most the nominal ceiling, 273.1",
+        ),
+        (
+            ALONE + 'nominal_gb_per_s = { value = 9, source = "a guess of mine" }\n'
+            '[checks.cpu-read]\nat_least = { fraction = 0.5, of = "nominal", source = "a guess of mine" }',
+            "memory.unified is false",
+        ),
+        (LIMIT + "required = 1", "true, false or 'with-gpu'"),
+        (LIMIT.replace('"x"\nt', '"dgx-spark"\nt'), "a shipped platform's"),
+        (ALONE, "has no checks"),
+        ('base = "gb10"\nname = "x"\ntitle = "x"\nnodes = 2', "no check of a link"),
+    ],
+    ids=["above at_most", "suspect", "above nominal", "the GPU's nominal", "1", "a taken name", "empty", "no link"],
+)
+def test_a_file_that_nothing_could_meet_or_that_asks_for_nothing_is_refused(
+    tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--platform", str(written(tmp_path, text)), "--from", str(tmp_path)]) == 2
+    complaint = capsys.readouterr().err
+    assert message in complaint and complaint.count("\n") == 1
+
+
+def test_a_pipe_is_no_platform_file_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.toml")
+    with pytest.raises(BadInput, match="no regular file"):
+        load_platform(tmp_path / "x.toml")
+
+
+def test_units_of_a_file_of_ones_own_keep_its_limits_in_a_cluster(tmp_path: Path) -> None:
+    text = LIMIT + 'at_least = { value = 228, source = "a guess of mine" }\n[checks.all-gather-busbw]\n'
+    own = choose_platform(str(written(tmp_path, text + 'at_least = { value = 23, source = "a guess of mine" }')))
+    pair = for_nodes(own, 2)
+    limits = {name: check.at_least.value for name, check in pair.checks.items() if check.at_least is not None}
+    assert (pair.name, pair.nodes, pair.topology) == ("x", 2, "cable")
+    assert (limits["gpu-read"], limits["all-gather-busbw"]) == (228, 23)
+    assert set(pair.checks) == set(named("gb10-cluster-2").checks)
 
 
 def test_a_folder_and_a_missing_file_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -228,5 +228,6 @@ def test_bytes_by_part_add_up_and_divisibility_is_told(capsys: Captured) -> None
 
 
 def test_what_a_model_is_counted_otherwise_by_is_said(capsys: Captured) -> None:
-    found = document(capsys, "--model", "llama-4-maverick")
-    assert any("chunked" in note for note in found["assumptions"])
+    for model, words in (("llama-4-maverick", "chunked"), ("deepseek-v3", "multi-token prediction layer")):
+        found = document(capsys, "--model", model)
+        assert any(words in note for note in found["assumptions"])

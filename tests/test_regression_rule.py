@@ -12,6 +12,7 @@ import pytest
 
 from roofprobe.comparison.regression_rule import (
     ASSUMED_SPREAD,
+    DEVIATIONS,
     LEAST_LIMIT,
     Change,
     Process,
@@ -21,6 +22,7 @@ from roofprobe.comparison.regression_rule import (
     as_fraction,
     change,
     limit,
+    wander,
 )
 from roofprobe.robust import median
 
@@ -84,6 +86,34 @@ def test_one_processs_agreeing_samples_do_not_narrow_the_interval_below_the_mach
     assert (found.low, found.high) == (pytest.approx(-0.0196), pytest.approx(0.0196))
     assumed = change([[0.0] * 1000], [[0.0] * 1000], None)
     assert assumed.high == pytest.approx(1.96 * ASSUMED_SPREAD)
+
+
+def test_a_rate_without_a_reference_is_as_unsure_as_its_samples_until_it_is_calibrated() -> None:
+    noisy = [[-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2]]
+    assert wander([[0.0] * 9, *noisy]) == pytest.approx(1.4826 * 0.1)
+    half = DEVIATIONS * 1.4826 * 0.1
+    assert change(noisy, [[0.0] * 9], None, has_reference=False).high == pytest.approx(half)
+    assert change(noisy, [[0.0] * 9], None).high < half
+    assert change(noisy, [[0.0] * 9], 0.01, has_reference=False).high < half
+    assert change([[0.0] * 9], [[0.0] * 9], None, has_reference=False).high == pytest.approx(1.96 * ASSUMED_SPREAD)
+
+
+def test_two_runs_of_a_machine_that_wanders_raise_hardly_an_alarm() -> None:
+    """Processes that differ by half as much as their samples, as loopback all-reduces of a busy machine do."""
+    draws = Random(5)
+
+    def process() -> list[float]:
+        centre = draws.gauss(0.0, 0.04)
+        return [draws.gauss(centre, 0.08) for _ in range(20)]
+
+    pairs = [([process()], [process()]) for _ in range(200)]
+    told = {
+        has_reference: sum(
+            change(a, b, None, has_reference=has_reference).verdict in ("regression", "improvement") for a, b in pairs
+        )
+        for has_reference in (True, False)
+    }
+    assert told[False] <= 2 < told[True]
 
 
 def test_from_five_processes_on_the_bootstrap_alone_decides_without_a_calibration() -> None:

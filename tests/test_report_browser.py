@@ -5,9 +5,13 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+import acceptance_folders
+from acceptance_judging import each, judged, scaled
 import example_runs
+from msgspec.structs import replace
 import pytest
 
+from roofprobe.acceptance.folder import write_outputs
 from roofprobe.report import write_report
 
 pytestmark = pytest.mark.browser
@@ -104,10 +108,24 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver.quit()
 
 
+FAULT = {"id": "link.port-down", "severity": "fault", "host": "h", "evidence": "state" * 40, "remedy": "a cable"}
+
+
+def accepted(folder: Path) -> Path:
+    """A pair with every verdict: faults with long evidence, an unchecked copy, a product that was not measured."""
+    slow = each(lambda m: scaled(m, 2), side="device", op="read")(acceptance_folders.pair_run())
+    unchecked = each(lambda m: replace(m, wrong=None), side="device", op="copy")(slow)
+    acceptance = judged(replace(unchecked, matmuls=()), folder, nodes=2, faults=[FAULT])
+    assert {check.verdict for check in acceptance.checks} == {"PASS", "FAIL", "INCONCLUSIVE", "SKIP"}
+    write_outputs(folder, acceptance)
+    return write_report(folder)
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
-    return {name: write_report(example_runs.save(make(), folder / name)) for name, make in RUNS.items()}
+    drawn = {name: write_report(example_runs.save(make(), folder / name)) for name, make in RUNS.items()}
+    return {**drawn, "accepted": accepted(folder / "accepted")}
 
 
 def show(browser: Any, page: Path, width: int, scheme: str) -> None:
@@ -121,7 +139,7 @@ def show(browser: Any, page: Path, width: int, scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [pytest.param(360, id="phone"), pytest.param(1200, id="desk")])
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [*RUNS, "accepted"])
 def test_page(browser: Any, pages: dict[str, Path], name: str, width: int, scheme: str) -> None:
     show(browser, pages[name], width, scheme)
     assert browser.get_log("browser") == []
@@ -138,6 +156,24 @@ def test_page(browser: Any, pages: dict[str, Path], name: str, width: int, schem
     assert len(texts) > 30
     assert [(round(ratio, 2), html) for ratio, html in texts if ratio < 4.5] == []
     assert [(round(ratio, 2), mark) for ratio, mark in browser.execute_script(MARK_CONTRASTS) if ratio < 3] == []
+
+
+def test_a_phone_shows_each_verdict_beside_its_check(browser: Any, pages: dict[str, Path]) -> None:
+    show(browser, pages["accepted"], 360, "light")
+    cells = browser.execute_script(
+        "return [...document.querySelectorAll('#acceptance tbody tr')].map(r => [r.cells[0], r.cells[1]]"
+        ".map(c => [c.getBoundingClientRect().left, c.getBoundingClientRect().right, c.textContent]))"
+    )
+    assert len(cells) > 20
+    assert all(verdict[1] <= 360 and check[0] <= 180 for verdict, check in cells)
+    assert {"✕ FAIL", "PASS", "INCONCLUSIVE", "SKIP"} == {verdict[2] for verdict, _ in cells}
+    assert browser.execute_script("return document.querySelectorAll('#acceptance p.bad').length") >= 2
+
+
+def test_a_run_of_a_gpu_shows_what_follows_for_decode(browser: Any, pages: dict[str, Path]) -> None:
+    show(browser, pages["GB10"], 1200, "light")
+    heading = "[...document.querySelectorAll('h2')].find(h => h.textContent.startsWith('Decode on'))"
+    assert browser.execute_script(f"return {heading}.parentElement.querySelectorAll('svg').length") >= 3
 
 
 def test_dark_is_dark_and_light_is_light(browser: Any, pages: dict[str, Path]) -> None:

@@ -58,6 +58,7 @@ def test_a_model_too_large_says_so_beside_its_bar() -> None:
     page = Page(render(example_runs.gb10())).section("Decode on units like this one")
     deepseek = page[page.index("Where the time of a token goes") :].split("What DeepSeek V3")[0]
     assert deepseek.count("does not fit") == 3  # 689 GB on 1, 2 and 4 units
+    assert "does not fit those units, at 121.6 GiB each" in page
 
 
 def test_a_hosts_figures_are_called_a_hosts() -> None:

@@ -167,7 +167,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_earlier_rows(
         write(self, record)
 
     monkeypatch.setattr(RunWriter, "write", write_until_full)
-    assert run(tmp_path / "out") == 1
+    assert run(tmp_path / "out") == 3
     assert "No space left" in capsys.readouterr().err
     assert [m.op for m in read_run(tmp_path / "out").measurements] == ["read", "copy"]
     assert not (tmp_path / "out" / "profile.json").exists()

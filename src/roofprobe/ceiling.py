@@ -15,7 +15,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from roofprobe.acceptance.limits import CHECKS, Amount, CheckLimit, Source
+from roofprobe.acceptance.limits import CHECKS, Amount, CheckLimit, Limit, Source
 from roofprobe.errors import BadInput
 from roofprobe.measurement import Side
 from roofprobe.platform_file import convert, read_tables
@@ -79,6 +79,13 @@ class Platform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether its GPU is GB10's, whoever made the box."""
         return "NVIDIA GB10" in self.match.gpu
 
+    def has_product(self, product: str) -> bool:
+        """Whether a firmware's product name holds one of this platform's.
+
+        Makers write the same name with spaces, underscores or neither, so only letters and digits are compared.
+        """
+        return any(_letters(name) in _letters(product) for name in self.match.product)
+
     def nominal_gb_per_s(self, side: Side) -> float | None:
         """The ceiling of one side: the host has the device's only where they share the memory."""
         if side == "host" and not self.memory.unified:
@@ -90,10 +97,33 @@ def load_platform(path: Path) -> Platform:
     """Reads one platform file. Raises BadInput naming the file, the field, what was expected and what was found."""
     platform = convert(path, read_tables(path, PLATFORM_FOLDER), Platform)
     for name, check in platform.checks.items():
-        limits = [limit for limit in (check.at_least, check.at_most, check.suspect_above) if limit is not None]
-        if any(limit.of == "nominal" for limit in limits) and platform.memory.nominal_gb_per_s is None:
-            raise BadInput(f"{path}: checks.{name}: a fraction of nominal, but memory.nominal_gb_per_s is not given")
+        _check_limits(f"{path}: checks.{name}", platform, name, check)
     return platform
+
+
+def _check_limits(where: str, platform: Platform, name: str, check: CheckLimit) -> None:
+    """Raises BadInput for limits that no reading can meet, or whose ceiling this platform does not have."""
+    limits = (check.at_least, check.at_most, check.suspect_above)
+    of_nominal = any(limit is not None and limit.of == "nominal" for limit in limits)
+    nominal = platform.nominal_gb_per_s("device" if name.startswith("gpu-") else "host")
+    if of_nominal and platform.memory.nominal_gb_per_s is None:
+        raise BadInput(f"{where}: a fraction of nominal, but memory.nominal_gb_per_s is not given")
+    if of_nominal and nominal is None:
+        raise BadInput(f"{where}: a fraction of nominal, which is the GPU's: memory.unified is false; expected a value")
+    ceiling = nominal if "nominal" in CHECKS[name].ceilings else None
+    least, most, suspect = (_known(limit, nominal) for limit in limits)
+    for above, bound in (("at_most", most), ("suspect_above", suspect), ("the nominal ceiling", ceiling)):
+        if least is not None and bound is not None and least > bound:
+            raise BadInput(
+                f"{where}.at_least: found {least:g}; expected at most {above}, {bound:g}: nothing could pass"
+            )
+
+
+def _known(limit: Limit | None, nominal: float | None) -> float | None:
+    """A limit in the check's unit, as far as that is known before anything is measured."""
+    if limit is None or limit.fraction is None:
+        return None if limit is None else limit.value
+    return limit.fraction * nominal if limit.of == "nominal" and nominal is not None else None
 
 
 @cache
@@ -105,12 +135,10 @@ def platforms() -> tuple[Platform, ...]:
 def find_platform(gpu: str | None, product: str | None) -> Platform | None:
     """The platform with this GPU; where several share it, the one whose product name is part of this machine's.
 
-    Makers write the same name with spaces, underscores or neither, so only letters and digits are compared. A GB10 of
-    an unknown make still has GB10's memory: the platform without a product list stands for it.
+    A GB10 of an unknown make still has GB10's memory: the platform without a product list stands for it.
     """
     with_gpu = [p for p in platforms() if p.nodes == 1 and gpu is not None and gpu in p.match.gpu]
-    found = _letters(product or "")
-    by_product = [p for p in with_gpu if any(_letters(name) in found for name in p.match.product)]
+    by_product = [p for p in with_gpu if p.has_product(product or "")]
     return next(iter(by_product or [p for p in with_gpu if not p.match.product]), None)
 
 
@@ -118,7 +146,7 @@ def product_platform(product: str) -> Platform | None:
     """The platform whose own name, title or product name `product` holds, where nothing tells the GPU."""
     found = _letters(product)
     exact = (p for p in platforms() if found and found in (_letters(p.name), _letters(p.title)))
-    held = (p for p in platforms() if p.nodes == 1 and any(_letters(name) in found for name in p.match.product))
+    held = (p for p in platforms() if p.nodes == 1 and p.has_product(product))
     return next(exact, None) or next(held, None)
 
 
@@ -127,15 +155,19 @@ def choose_platform(text: str) -> Platform:
     named = next((p for p in platforms() if p.name == text), None)
     if named is not None:
         return named
+    names = [p.name for p in platforms()]
     if not text.endswith(".toml"):
-        names = ", ".join(p.name for p in platforms())
-        raise BadInput(f"no platform '{text}'; there are {names}, and FILE.toml for one of your own")
-    return load_platform(Path(text))
+        raise BadInput(f"no platform '{text}'; there are {', '.join(names)}, and FILE.toml for one of your own")
+    own = load_platform(Path(text))
+    if own.name in names:
+        raise BadInput(f"{text}: name: found '{own.name}', which is a shipped platform's; expected one of its own")
+    return own
 
 
 def for_nodes(platform: Platform, nodes: int) -> Platform:
-    """What `nodes` units of this platform make: the cluster's own platform, or, where this one has checks of a link
-    itself, this one. Of several clusters the one that needs least: a cable, then a ring, then a switch.
+    """What `nodes` units of this platform make: the cluster's own platform, or, where none fits and this one has checks
+    of a link itself, this one. Of several clusters the one that needs least: a cable, then a ring, then a switch. Units
+    of a file of one's own keep its checks, and take those of the link that it does not have from the cluster.
 
     Raises BadInput naming the clusters that there are.
     """
@@ -146,13 +178,18 @@ def for_nodes(platform: Platform, nodes: int) -> Platform:
     clusters = [p for p in platforms() if p.nodes > 1 and family in (p.base, p.name)]
     fitting = sorted((p for p in clusters if p.nodes == nodes), key=lambda p: order.index(p.topology or order[-1]))
     if platform.nodes == 1 and fitting:
-        return fitting[0]
+        return fitting[0] if platform in platforms() else _joined(platform, fitting[0])
     if platform.nodes == 1 and any(CHECKS[name].cluster for name in platform.checks):
         return msgspec.structs.replace(platform, nodes=nodes)
     there = ", ".join(f"{p.name} ({p.nodes})" for p in clusters) or "none for this platform"
     raise BadInput(
         f"--nodes {nodes} does not go with platform {platform.name}; clusters: {there}, or a file of your own"
     )
+
+
+def _joined(unit: Platform, cluster: Platform) -> Platform:
+    link = {name: check for name, check in cluster.checks.items() if CHECKS[name].cluster}
+    return msgspec.structs.replace(unit, nodes=cluster.nodes, topology=cluster.topology, checks={**link, **unit.checks})
 
 
 def _letters(text: str) -> str:

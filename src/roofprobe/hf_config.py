@@ -2,7 +2,7 @@
 
 Only architectures whose shapes are known are read, by their `model_type`; any other is an error, never a guess. A
 configuration that leaves a field out has that architecture's default, as transformers does. Layers that only predict
-further tokens (`num_nextn_predict_layers`) are no part of a decode step and left out; `notes` says so.
+further tokens (`num_nextn_predict_layers`, `mtp_num_hidden_layers`) are left out of a decode step; `notes` says so.
 
 Source: transformers, src/transformers/models/*/configuration_*.py.
 """
@@ -84,8 +84,11 @@ class ConfiguredModel:
     notes: tuple[str, ...]
 
 
-def load_config(path: Path) -> ConfiguredModel:
-    """Reads ``config.json``, or the folder that holds it. Raises BadInput naming file, field, expected and found."""
+def load_config(path: Path, *, as_shipped: bool = True) -> ConfiguredModel:
+    """Reads ``config.json``, or the folder that holds it. Raises BadInput naming file, field, expected and found.
+
+    as_shipped: whether the format that it was quantized to matters; without, one that is not known is no error.
+    """
     if path.is_dir():
         path = path / "config.json"
     try:
@@ -94,23 +97,23 @@ def load_config(path: Path) -> ConfiguredModel:
         document = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except OSError as error:
         raise BadInput(f"can't read {path}: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path}: not a configuration: {error}") from None
-    return _Reader(path, document).model()
+    return _Reader(path, document, as_shipped).model()
 
 
 class _Reader:
     """One configuration's text part, its fields checked one by one."""
 
-    def __init__(self, path: Path, document: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, document: Mapping[str, Any], as_shipped: bool) -> None:
         self._path = path
-        outer = document
+        self._as_shipped = as_shipped
         nested = document.get("text_config")
         if nested is not None and not isinstance(nested, dict):
             raise self._wrong("text_config", "an object", nested)
         # What the parts of a model of text and images share may stand outside.
         self._fields: dict[str, Any] = {**document, **nested} if nested else dict(document)
-        self._outer_quantization = outer.get("quantization_config")
+        self._outer_quantization = document.get("quantization_config")
         kind = self._fields.get("model_type")
         if nested and f"{kind}_text" in FAMILIES:
             kind = f"{kind}_text"
@@ -142,7 +145,7 @@ class _Reader:
             experts=self._experts(source, moe_layers) if moe_layers else None,
             shipped=self._shipped(source),
         )
-        extra = self._int("num_nextn_predict_layers", 0, least=0)
+        extra = max(self._int(field, 0, least=0) for field in ("num_nextn_predict_layers", "mtp_num_hidden_layers"))
         notes = [f"{extra} multi-token prediction layer{'s' * (extra > 1)} left out"] if extra else []
         return ConfiguredModel(model, tuple(notes))
 
@@ -234,11 +237,14 @@ class _Reader:
         elif "shared_expert_intermediate_size" in self._fields:
             shared, shared_width = 1, self._int("shared_expert_intermediate_size")
         per_token = "experts_per_token" if "experts_per_token" in self._fields else "num_experts_per_tok"
+        count, top_k = self._int(self._family.experts), self._int(per_token)
+        if top_k > count:
+            raise self._wrong(per_token, f"at most {count}, the number of experts", top_k)
         return Experts(
             source=source,
             layers=layers,
-            count=self._int(self._family.experts),
-            top_k=self._int(per_token),
+            count=count,
+            top_k=top_k,
             intermediate=width,
             shared=shared,
             shared_intermediate=shared_width,
@@ -246,7 +252,7 @@ class _Reader:
 
     def _shipped(self, source: str) -> Shipped | None:
         found = self._fields.get("quantization_config") or self._outer_quantization
-        return None if found is None else Shipped(source=source, parts=self._formats(found))
+        return Shipped(source=source, parts=self._formats(found)) if found is not None and self._as_shipped else None
 
     def _formats(self, found: object) -> dict[Part, ShippedFormat]:
         if not isinstance(found, dict):
@@ -258,10 +264,8 @@ class _Reader:
             return dict.fromkeys(LINEAR, "fp8")
         if algorithm == "NVFP4" or "nvfp4" in str(found.get("format", "")):
             return dict.fromkeys(LINEAR, "nvfp4")
-        raise BadInput(
-            f"{self._path}: quantization_config: expected mxfp4, fp8 or NVFP4, found {method!r}; take the line out and"
-            " give --format instead"
-        )
+        text = f"expected mxfp4, fp8 or NVFP4, found {str(method)[:40]!r}; say which to take with --format"
+        raise BadInput(f"{self._path}: quantization_config: {text}")
 
     def _int(self, field: str, default: int | None = None, least: int = 1) -> int:
         value = self._fields.get(field)
@@ -271,7 +275,8 @@ class _Reader:
         return value
 
     def _bool(self, field: str, default: bool) -> bool:
-        value = self._fields.get(field, default)
+        value = self._fields.get(field)
+        value = default if value is None else value
         if not isinstance(value, bool):
             raise self._wrong(field, "true or false", value)
         return value

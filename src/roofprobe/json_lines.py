@@ -10,17 +10,17 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from roofprobe.errors import BadInput, RoofprobeError
+from roofprobe.errors import BadInput, CannotMeasure
 
 
 def append(file: BinaryIO, path: Path, record: Any) -> None:
-    """Puts one record at the end. Raises RoofprobeError naming `path` where it can't (a full disk)."""
+    """Puts one record at the end. Raises CannotMeasure naming `path` where it can't (a full disk)."""
     try:
         file.write(msgspec.json.encode(record) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     except OSError as error:
-        raise RoofprobeError(f"can't append to {path}: {error.strerror}; earlier records are kept") from None
+        raise CannotMeasure(f"can't append to {path}: {error.strerror}; earlier records are kept") from None
 
 
 def open_journal(path: Path) -> BinaryIO:

@@ -32,7 +32,8 @@ MAX_WARNINGS = 100
 """Kinds of them: texts that differ in numbers alone are one kind."""
 MAX_CONNECTIONS = 1 << 14
 """Of one process; 4 ranks with 32 channels each have under a thousand."""
-MAX_PROCESSES = 4096
+MAX_PROCESSES = 1024
+"""Of one file, each of which is compared with the others; GB10 clusters have at most some tens."""
 MAX_ENTRIES = 4096
 """Of one process: communicators, variables, devices."""
 TORN = 2

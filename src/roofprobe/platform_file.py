@@ -17,6 +17,7 @@ import msgspec
 
 from roofprobe.acceptance.limits import CHECKS, Ceiling, CheckLimit, complaint
 from roofprobe.errors import BadInput
+from roofprobe.files import open_regular
 
 LARGEST_FILE_BYTES = 1 << 20
 _OWN = ("name", "title", "base")
@@ -43,9 +44,11 @@ def read_tables(path: Path, shipped: Path) -> dict[str, Any]:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > LARGEST_FILE_BYTES:
+        with open_regular(path) as file:
+            data = file.read(LARGEST_FILE_BYTES + 1)
+        if len(data) > LARGEST_FILE_BYTES:
             raise BadInput(f"{path}: larger than 1 MiB; expected a platform file")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(data.decode())
     except OSError as error:
         raise BadInput(f"can't read platform file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -100,6 +103,8 @@ _WORDS = {
 def _expected(text: str) -> str:
     """``Expected `float | null`, got `str` `` as ``a number``."""
     wanted = re.sub(r", got .*$", "", text.removeprefix("Expected ")).replace(" | null", "")
+    if wanted == "Number out of range":
+        return "a smaller number"
     wanted = re.sub(r"`([\w |]+)`", lambda m: " or ".join(_TYPES.get(t, t) for t in m[1].split(" | ")), wanted)
     return (
         wanted.replace(" >= ", " of at least ")
@@ -119,7 +124,8 @@ def _complain(path: Path, tables: Any, above: str, error: msgspec.ValidationErro
     if missing := re.search(r"missing required field `(.*)`", text):
         hint = "expected text that says where the figure was read" if missing[1] == "source" else "expected a value"
         raise BadInput(f"{path}: {_join(field, missing[1])}: missing; {hint}") from None
-    expected = _WORDS.get(inside[-1], "a known word") if text.startswith("Invalid enum") and inside else _expected(text)
+    named = inside and (text.startswith("Invalid enum") or inside[-1] == "required")
+    expected = _WORDS.get(inside[-1], "a known word") if named else _expected(text)
     raise BadInput(f"{path}: {field or 'the file'}: found {_shown(_at(tables, inside))}; expected {expected}") from None
 
 

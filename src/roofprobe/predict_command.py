@@ -93,7 +93,10 @@ def _workload(arguments: argparse.Namespace) -> tuple[Workload, tuple[str, ...]]
     if (arguments.draft > 0) != (arguments.acceptance is not None):
         raise BadInput("--draft N and --acceptance X go together; one of them is missing")
     name = find_format(arguments.format)
-    found = load_config(arguments.config) if arguments.config else _catalogued(arguments.model)
+    if arguments.config is None:
+        found = _catalogued(arguments.model)
+    else:
+        found = load_config(arguments.config, as_shipped=name == "as-shipped")
     work = Workload(found.model, name, arguments.batch, arguments.context, arguments.draft, arguments.acceptance or 0.0)
     return work, found.notes
 

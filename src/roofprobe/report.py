@@ -15,7 +15,7 @@ import jinja2
 import msgspec
 
 from roofprobe import units
-from roofprobe.acceptance.folder import Acceptance, read_acceptance
+from roofprobe.acceptance.folder import Acceptance, drawable, read_acceptance
 from roofprobe.acceptance.output import summary
 from roofprobe.acceptance.rules import told
 from roofprobe.ceiling import platforms
@@ -90,6 +90,7 @@ def render(run: Run, acceptance: Acceptance | None = None) -> str:
         environment.filters[filter_.__name__] = filter_
     environment.tests["disturbed"] = disturbed
     environment.tests["poor"] = poor_fit
+    known, run = run, drawable(run)
     profile = _profile(run)
     return environment.get_template("report.html").render(
         run=run,
@@ -97,7 +98,7 @@ def render(run: Run, acceptance: Acceptance | None = None) -> str:
         when=when(run),
         headline=headline(run),
         highlights=highlights(run),
-        cautions=cautions(run),
+        cautions=[*undrawable(known, run), *cautions(run)],
         panels=panels(run),
         collectives=[collective_panel(c, f"collective-{i}") for i, c in enumerate(run.collectives, start=1)],
         environment=environment_rows(run),
@@ -177,6 +178,15 @@ def _share_of_nominal(m: Measurement) -> str:
     share = m.nominal_fraction
     known = "no nominal ceiling known" if share is None else f"{units.percent(share)} of nominal"
     return f"{known} (⚠ machine busy: a floor)" if disturbed(m) else known
+
+
+def undrawable(known: Run, drawn: Run) -> list[str]:
+    """How much of a run was left out of the report, if anything was."""
+    left = len(known.measurements) - len(drawn.measurements)
+    left += sum(len(a.points) - len(b.points) for a, b in zip(known.collectives, drawn.collectives, strict=True))
+    if not left:
+        return []
+    return [f"{_count(left, 'reading')} can't be shown: no time above 0, no bytes, or a size that is none."]
 
 
 def cautions(run: Run) -> list[str]:

@@ -22,7 +22,7 @@ from roofprobe.models import Model, models
 from roofprobe.profile import TuningProfile
 from roofprobe.profile_machine import profile_machine, read_ceiling
 from roofprobe.rate_bounds import VERDICTS
-from roofprobe.scaling import MOST_UNITS, Prediction, divides, fits_so, predict
+from roofprobe.scaling import MOST_UNITS, USABLE_BYTES_PER_UNIT, Prediction, divides, fits_so, predict
 from roofprobe.step_terms import Terms, Workload
 
 CONTEXT = 4096
@@ -71,6 +71,8 @@ class DecodeSection:
 
     side: Side
     gb_per_s: float
+    usable_gib: float
+    """Of a GB10, whatever was measured: what decides whether a model fits."""
     panels: tuple[ModelPanel, ...]
 
 
@@ -89,7 +91,8 @@ def decode_section(profile: TuningProfile) -> DecodeSection | None:
         side, gb_per_s, _ = read_ceiling(profile)
     except CannotMeasure:
         return None
-    return DecodeSection(side, gb_per_s, tuple(_panel(profile, model) for model in models()))
+    panels = tuple(_panel(profile, model) for model in models())
+    return DecodeSection(side, gb_per_s, USABLE_BYTES_PER_UNIT / 2**30, panels)
 
 
 def claims_section(profile: TuningProfile | None) -> ClaimsSection:

@@ -20,7 +20,7 @@ _decoder = msgspec.json.Decoder(AnyRecord)
 class RunWriter:
     """Appends records to a file, each on the disk before the next is measured.
 
-    Raises BadInput where the file can't be made and RoofprobeError where a record can't be written (a full disk);
+    Raises BadInput where the file can't be made and CannotMeasure where a record can't be written (a full disk);
     what was written before stays readable.
     """
 
@@ -72,6 +72,8 @@ def read_run(path: Path) -> Run:
     records = list(_records(path))
     if not records or not isinstance(records[0], Environment):
         raise BadInput(f"{path}: line 1: expected the environment record; is this a roofprobe measurements file?")
+    if any(isinstance(record, Environment) for record in records[1:]):
+        raise BadInput(f"{path}: holds more than one run; expected one environment record, as its first line")
     return Run(
         environment=records[0],
         measurements=tuple(r for r in records if isinstance(r, Measurement)),

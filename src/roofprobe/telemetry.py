@@ -19,7 +19,8 @@ from roofprobe.errors import BadInput
 from roofprobe.files import open_regular
 from roofprobe.measurement import Side
 
-Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Seconds = Annotated[float, Meta(ge=0, le=1e11)]
+"""Of any clock, also one that counts from 1970."""
 MAX_LINE_BYTES = 8192
 MAX_LINES = 2_000_000
 """A soak of 35 minutes at ten samples a second has 21 000; a million lines take about 400 MiB and four seconds."""

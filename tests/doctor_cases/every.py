@@ -17,6 +17,7 @@ IDS = (
     *(f"link.{name}" for name in ("pcie-narrow", "gid-wrong", "mtu-mismatch", "interface-wrong", "halves-one-subnet")),
     *("link.flapping", "nccl.version-mismatch", "nccl.init-stuck", "collective.hang"),
     *(f"unit.{name}" for name in ("slow-rank", "low-power-state", "hidden-slow-state", "thermal", "periodic-stall")),
+    *("link.address-duplicate", "nccl.memlock-limit"),
     *("software.ptxas-too-old", "reading.implausible", "reading.inconclusive"),
 )
 FAULTS = [*LINK_FAULTS, *LOG_FAULTS, *UNIT_FAULTS, *COMBINED]

@@ -211,6 +211,12 @@ ADDRESSES = [
         roots=trees(spoil(spoil(unit(), FIRST, 0, address="169.254.28.198/16"), SECOND, 0, address="169.254.77.3/16")),
     ),
     Case(
+        "one address: the same at both ends of a half",
+        "proc/net/fib_trie of both",
+        _fault("address-duplicate", either(A, B), r"192\.168\.100\.10", r"ip addr"),
+        roots=trees(unit(1), spoil(unit(2), FIRST, 0, address="192.168.100.10/24")),
+    ),
+    Case(
         "interface: NCCL_SOCKET_IFNAME names none",
         "etc/nccl.conf",
         _fault("interface-wrong", (A,), r"eth9", r"NCCL_SOCKET_IFNAME"),

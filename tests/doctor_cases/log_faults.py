@@ -288,4 +288,17 @@ HANGS = [
     Case("hang: an older watchdog", "torch 2.1", HANG, logs=_hang("2.18.5", OLD)),
     Case("hang: monitored barrier", "gloo's text", HANG, logs=_hang("2.27.7", GLOO)),
 ]
-LOG_FAULTS = [*SOCKET, *HALF, *UNEQUAL, *SLOW, *SETTINGS, *VERSION, *STUCK, *HANGS]
+not_locked = replace(
+    cluster(2)[0],
+    completes=False,
+    warnings=(("misc/ibvwrap.cc:212", "Call to ibv_reg_mr failed with error Cannot allocate memory"),),
+)
+LOCKED = [
+    Case(
+        "memlock: a buffer that may not be locked",
+        "NCCL's warning in a start that is stuck",
+        Finding("nccl.memlock-limit", (A,), r"ibv_reg_mr", r"ulimit|memlock"),
+        logs={"a.log": text(not_locked)},
+    ),
+]
+LOG_FAULTS = [*SOCKET, *HALF, *UNEQUAL, *SLOW, *SETTINGS, *VERSION, *STUCK, *LOCKED, *HANGS]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from roofprobe.acceptance.estimates import NO_TIME, impossible_row, possible
 from roofprobe.acceptance.faults import IMPLAUSIBLE, WRONG_RESULT, faults_of
+from roofprobe.acceptance.figures import impossible_curve
 from roofprobe.acceptance.limits import CHECKS
 from roofprobe.acceptance.verdict import Check
 from roofprobe.ceiling import Platform
@@ -18,9 +19,9 @@ MOST_TOLD = 4
 
 
 def machine(platform: Platform, run: Run) -> Check | None:
-    """Whether the run is of the platform's machine at all; None for a platform that names no GPU."""
+    """Whether the run is of the platform's machine at all; None for a platform that names neither GPU nor product."""
     if not platform.match.gpu:
-        return None
+        return _product(platform, run) if platform.match.product else None
     title = f"the GPU is {' or '.join(platform.match.gpu)}"
     found = [device.name for device in run.environment.devices]
     if not found:
@@ -35,7 +36,20 @@ def machine(platform: Platform, run: Run) -> Check | None:
             verdict="INCONCLUSIVE",
             reason=f"found {', '.join(others)}, which is no {platform.name}; give --platform that names this machine",
         )
-    return Check(check="machine", title=title, verdict="PASS", reason=run.environment.product)
+    alone = f"only GPU 0 of {len(found)} is judged; CUDA_VISIBLE_DEVICES chooses another"
+    reason = run.environment.product if len(found) == 1 else alone
+    return Check(check="machine", title=title, verdict="PASS", reason=reason)
+
+
+def _product(platform: Platform, run: Run) -> Check:
+    """By the firmware's word, where CUDA has none."""
+    title = f"the machine is {' or '.join(platform.match.product)}"
+    found = run.environment.product
+    if found is not None and platform.has_product(found):
+        return Check(check="machine", title=title, verdict="PASS", reason=found)
+    told = "the firmware names no product" if found is None else f"found {found}, which is no {platform.name}"
+    reason = f"{told}; give --platform that names this machine"
+    return Check(check="machine", title=title, verdict="INCONCLUSIVE", reason=reason)
 
 
 def complete(run: Run) -> Check:
@@ -123,6 +137,10 @@ def _impossible(platform: Platform, run: Run) -> Iterator[str]:
             yield f"{s.side} sentinel {s.sentinel}: {s.invalid}"
         elif nominal is not None and s.gb_per_s is not None and s.gb_per_s > IMPOSSIBLE_ABOVE * nominal:
             yield f"{s.side} sentinel {s.sentinel}: {s.gb_per_s:.1f} GB/s is above the nominal {nominal:.1f} GB/s"
+    for c in run.contentions:
+        curve = impossible_curve(c, platform.nominal_gb_per_s("host"))
+        if curve is not None:
+            yield f"{c.op} by {' and '.join(c.sides)}: {curve}"
     for product in run.matmuls:
         if not possible(product.timing.seconds):
             yield f"{product.side} matrix product: {NO_TIME}"

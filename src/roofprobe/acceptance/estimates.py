@@ -2,7 +2,7 @@
 
 A row counts only if it is this check's: the right side, roofprobe's own kernel on it, from memory and not from a
 cache, every element checked and right, undisturbed, unthrottled and possible. Rows of one case come from as many
-processes; of several cases (shapes) the worst one stands for the check.
+processes; of several cases (shapes) each has to clear the limit.
 """
 
 from __future__ import annotations
@@ -58,17 +58,19 @@ class Nothing:
     taken: bool = False
 
 
-def rate(run: Run, platform: Platform, sampling: Sampling | None, side: Side, op: str) -> Estimate | Nothing:
+Figure = tuple[Estimate, ...] | Nothing
+"""A check's figure: one for each case, of which there is at least one."""
+
+
+def rate(run: Run, platform: Platform, sampling: Sampling | None, side: Side, op: str) -> Figure:
     """GB/s of one memory pattern."""
     found = _sound(run, platform, sampling, side, "memory", op, "float32")
     if isinstance(found, Nothing):
         return found
-    return _worst(found, side, lambda m: [m.useful_bytes / s / 1e9 for s in m.timing.accepted])
+    return _by_case(found, side, lambda m: [m.useful_bytes / s / 1e9 for s in m.timing.accepted])
 
 
-def share(
-    run: Run, platform: Platform, sampling: Sampling | None, side: Side, op: str, format_: str
-) -> Estimate | Nothing:
+def share(run: Run, platform: Platform, sampling: Sampling | None, side: Side, op: str, format_: str) -> Figure:
     """A kernel's share of the ceiling that it was paired with."""
     found = _sound(run, platform, sampling, side, op, op, format_)
     if isinstance(found, Nothing):
@@ -77,15 +79,16 @@ def share(
     paired = [m for m in found if m.reference == ceiling and m.reference_bytes and m.timing.reference_seconds]
     if not paired:
         return Nothing(f"no row is paired with the measured {ceiling}", taken=True)
-    estimate = _worst(
+    estimates = _by_case(
         paired,
         side,
         lambda m: [ratio * m.useful_bytes / (m.reference_bytes or 1) for ratio in m.timing.accepted_ratios],
     )
     most = FASTER_THAN_ITS_CEILING[ceiling]
-    if estimate.value > most:
-        return Nothing(f"{estimate.value:.2f} of the measured {ceiling}: more than memory gives, so from a cache", True)
-    return estimate
+    fastest = max(each.value for each in estimates)
+    if fastest > most:
+        return Nothing(f"{fastest:.2f} of the measured {ceiling}: more than memory gives, so from a cache", True)
+    return estimates
 
 
 def _sound(
@@ -163,8 +166,8 @@ def throttled(sampling: Sampling | None, matmul: bool = False) -> str | None:
     return f"throttled: {names} in {len(found)} of {len(told)} samples"
 
 
-def _worst(rows: Sequence[Measurement], side: Side, values: ValuesOf) -> Estimate:
-    """The lowest of the cases, each over its processes."""
+def _by_case(rows: Sequence[Measurement], side: Side, values: ValuesOf) -> tuple[Estimate, ...]:
+    """A figure for each of the cases, over its processes."""
     cases: dict[tuple[int, int | None, str], list[Measurement]] = {}
     for m in rows:
         cases.setdefault((m.n, m.k, m.memory), []).append(m)
@@ -176,12 +179,13 @@ def _worst(rows: Sequence[Measurement], side: Side, values: ValuesOf) -> Estimat
         wide = interval is None or interval[1] - interval[0] > 2 * PRECISION[side] * value
         case = memory if k is None else f"{n}x{k}, {memory}"
         found.append(Estimate(value, interval, len(groups), case, timed_out and (wide or len(groups) == 1)))
-    return min(found, key=lambda each: each.value)
+    return tuple(found)
 
 
 def _because(run: Run, side: Side) -> str:
     """The reason that the run itself gives for a side that it left out."""
     told = [s.reason for s in run.skipped if s.case == f"{side} side"]
+    told += [s.reason for s in run.skipped if s.probe == "run" and s.case.startswith("rows, ")]
     if not told and side == "device" and not run.environment.devices:
         told = ["torch finds no CUDA device"]
     if not told and run.ended is None:

@@ -6,9 +6,18 @@ from collections.abc import Iterable, Sequence
 import re
 
 from roofprobe import hierarchical
-from roofprobe.acceptance.estimates import NO_TIME, OWN_BACKEND, PROCESSOR, Estimate, Nothing, possible, throttled
-from roofprobe.load_record import MatmulRate, SentinelRun
-from roofprobe.measurement import CollectiveMeasurement, CollectivePoint, Side
+from roofprobe.acceptance.estimates import (
+    NO_TIME,
+    OWN_BACKEND,
+    PROCESSOR,
+    Estimate,
+    Figure,
+    Nothing,
+    possible,
+    throttled,
+)
+from roofprobe.load_record import Contention, MatmulRate, SentinelRun
+from roofprobe.measurement import IMPOSSIBLE_ABOVE, CollectiveMeasurement, CollectivePoint, Side
 from roofprobe.robust import median, median_interval
 from roofprobe.run_file import Run
 from roofprobe.telemetry import Sampling
@@ -19,7 +28,7 @@ SMALL_BYTES = range(8 * 1000, (32 << 10) + 1)
 """8 to 32 KB, whichever kilo is meant."""
 
 
-def matmul(run: Run, sampling: Sampling | None) -> tuple[Estimate | Nothing, float | None]:
+def matmul(run: Run, sampling: Sampling | None) -> tuple[Figure, float | None]:
     """TFLOP/s of the GPU's bf16 matrix product, and what its own SM clock would have allowed."""
     taken = [m for m in run.matmuls if m.side == "device" and m.dtype == "bfloat16"]
     if not taken:
@@ -35,7 +44,7 @@ def matmul(run: Run, sampling: Sampling | None) -> tuple[Estimate | Nothing, flo
     peaks = [m.peak_tflop_per_s for m in sound if m.peak_tflop_per_s is not None]
     case = f"{sound[0].m}x{sound[0].n}x{sound[0].k}, {sound[0].backend}"
     found = Estimate(hierarchical.typical(groups), hierarchical.interval(groups), len(groups), case)
-    return found, median(peaks) if peaks else None
+    return (found,), median(peaks) if peaks else None
 
 
 def _product_problem(m: MatmulRate) -> str | None:
@@ -49,8 +58,8 @@ def _product_problem(m: MatmulRate) -> str | None:
     return "contended" if m.timing.contended else None
 
 
-def stability(run: Run, sampling: Sampling | None, side: Side, sentinel: str) -> Estimate | Nothing:
-    """A sentinel's rate under load and after it over its rate before: the worse of the two."""
+def stability(run: Run, sampling: Sampling | None, side: Side, sentinel: str) -> Figure:
+    """A sentinel's rate under load, and after it, over its rate before."""
     alone = [s for s in run.sentinels if s.side == side and s.sentinel == sentinel and s.beside is None]
     own = [s for s in alone if s.backend == OWN_BACKEND[side]]
     if not alone:
@@ -73,10 +82,15 @@ def stability(run: Run, sampling: Sampling | None, side: Side, sentinel: str) ->
     if side == "device" and (slowed := throttled(sampling)):
         return Nothing(slowed, taken=True)
     before = groups["before"]
-    worst = min(("during", "after"), key=lambda phase: hierarchical.typical(groups[phase]))
-    value = hierarchical.typical(groups[worst]) / hierarchical.typical(before)
-    interval = hierarchical.ratio_interval(groups[worst], before)
-    return Estimate(value, interval, len(before) + len(groups[worst]), f"{sentinel} {worst} the load")
+    return tuple(
+        Estimate(
+            hierarchical.typical(groups[phase]) / hierarchical.typical(before),
+            hierarchical.ratio_interval(groups[phase], before),
+            len(before) + len(groups[phase]),
+            f"{sentinel} {phase} the load",
+        )
+        for phase in ("during", "after")
+    )
 
 
 def _rates(runs: Iterable[SentinelRun]) -> list[list[float]]:
@@ -88,7 +102,7 @@ def _rates(runs: Iterable[SentinelRun]) -> list[list[float]]:
     return rates
 
 
-def together(run: Run) -> Estimate | Nothing:
+def together(run: Run, nominal_gb_per_s: float | None, sampling: Sampling | None) -> Figure:
     """GB/s that GPU and CPU read together from one memory: the fitted ceiling, or the most that was reached."""
     taken = [c for c in run.contentions if set(c.sides) == {"device", "host"}]
     if not taken:
@@ -102,10 +116,26 @@ def together(run: Run) -> Estimate | Nothing:
     both = [p for p in both if len(p.device_bytes) == len(p.host_bytes)]
     if not both:
         return Nothing("no point of the curve has GPU and CPU together", taken=True)
+    impossible = impossible_curve(c, nominal_gb_per_s)
+    if impossible:
+        return Nothing(impossible, taken=True)
+    if slowed := throttled(sampling):
+        return Nothing(slowed, taken=True)
     if c.ceiling is not None and c.ceiling.gb_per_s is not None:
-        return Estimate(c.ceiling.gb_per_s, c.ceiling.interval, 1, f"shared ceiling of {c.memory}")
+        return (Estimate(c.ceiling.gb_per_s, c.ceiling.interval, 1, f"shared ceiling of {c.memory}"),)
     best = max(both, key=lambda p: p.gb_per_s)
-    return Estimate(best.gb_per_s, median_interval(best.totals_gb_per_s), 1, f"{best.cpu_threads} CPU threads beside")
+    beside = f"{best.cpu_threads} CPU threads beside"
+    return (Estimate(best.gb_per_s, median_interval(best.totals_gb_per_s), 1, beside),)
+
+
+def impossible_curve(c: Contention, nominal_gb_per_s: float | None) -> str | None:
+    """Why a contention curve can't be true, or None; what two memories give together has no ceiling."""
+    if not c.shared or nominal_gb_per_s is None:
+        return None
+    most = max([p.gb_per_s for p in c.points] + [c.ceiling.gb_per_s or 0 if c.ceiling else 0])
+    if most <= IMPOSSIBLE_ABOVE * nominal_gb_per_s:
+        return None
+    return f"impossible: {most:.1f} GB/s is above the nominal {nominal_gb_per_s:.1f} GB/s"
 
 
 def across(run: Run, nodes: int, op: str | None = None) -> list[CollectiveMeasurement]:
@@ -118,7 +148,7 @@ def across(run: Run, nodes: int, op: str | None = None) -> list[CollectiveMeasur
     return found
 
 
-def bus_bandwidth(collectives: Sequence[CollectiveMeasurement]) -> Estimate | Nothing:
+def bus_bandwidth(collectives: Sequence[CollectiveMeasurement]) -> Figure:
     """GB/s over the bus at the largest message, of the fewest 64 MiB."""
     usable = _by_nccl(collectives)
     if isinstance(usable, Nothing):
@@ -132,11 +162,11 @@ def bus_bandwidth(collectives: Sequence[CollectiveMeasurement]) -> Estimate | No
         return Nothing(problem, taken=True)
     groups = [[c.bus_factor * p.bytes / s / 1e9 for s in p.alone_seconds] for c, p in found]
     case = f"{largest >> 20} MiB, {usable[0].transport}"
-    return Estimate(hierarchical.typical(groups), hierarchical.interval(groups), len(groups), case)
+    return (Estimate(hierarchical.typical(groups), hierarchical.interval(groups), len(groups), case),)
 
 
-def small_latency(collectives: Sequence[CollectiveMeasurement]) -> Estimate | Nothing:
-    """Microseconds of the slowest size from 8 to 32 KB, in nccl-tests' loop."""
+def small_latency(collectives: Sequence[CollectiveMeasurement]) -> Figure:
+    """Microseconds of each size from 8 to 32 KB, in nccl-tests' loop."""
     usable = _by_nccl(collectives)
     if isinstance(usable, Nothing):
         return usable
@@ -152,7 +182,7 @@ def small_latency(collectives: Sequence[CollectiveMeasurement]) -> Estimate | No
         groups = [[s * 1e6 for s in p.alone_seconds] for p in points]
         typical = hierarchical.typical(groups)
         estimates.append(Estimate(typical, hierarchical.interval(groups), len(groups), f"{size} B"))
-    return max(estimates, key=lambda each: each.value)
+    return tuple(estimates)
 
 
 def _by_nccl(collectives: Sequence[CollectiveMeasurement]) -> list[CollectiveMeasurement] | Nothing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from roofprobe.acceptance.folder import Acceptance
@@ -39,7 +39,14 @@ def _table(acceptance: Acceptance) -> Iterator[str]:
     sources: dict[str, int] = {}
     rows = [("verdict", "check", "measured [95 %]", "limit")]
     notes: list[str] = [""]
+    without_gpu = _without_gpu(acceptance.checks)
     for check in acceptance.checks:
+        if check in without_gpu[1:]:
+            continue
+        if check in without_gpu:
+            rows.append((f"{check.verdict}*", f"{len(without_gpu)} checks of a GPU", "", ""))
+            notes.append(f"  {', '.join(each.check for each in without_gpu)}: {without_gpu[0].reason}")
+            continue
         limits = []
         for bound in check.limits:
             number = sources.setdefault(bound.source, len(sources) + 1)
@@ -56,6 +63,12 @@ def _table(acceptance: Acceptance) -> Iterator[str]:
         yield "* not required: no acceptance waits for it"
     for source, number in sources.items():
         yield f"[{number}] {source}"
+
+
+def _without_gpu(checks: Sequence[Check]) -> list[Check]:
+    """A machine without a GPU has nothing to say of each of its checks: where all are skipped, they share a line."""
+    of_gpu = [check for check in checks if check.title.startswith("GPU ")]
+    return [] if any(check.required or check.verdict != "SKIP" for check in of_gpu) else of_gpu
 
 
 def _note(check: Check) -> str:

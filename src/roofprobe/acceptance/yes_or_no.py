@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 import re
 
@@ -55,7 +55,20 @@ def _telemetry(found: Evidence) -> Check:
     open_ = [f.evidence for f in found.of_sampling if f.severity == "warning"]
     if open_:
         return _plain("telemetry", "INCONCLUSIVE", open_[0])
+    missing = list(_untold(sampling))
+    if missing:
+        return _plain("telemetry", "INCONCLUSIVE", f"the sampling tells nothing of {' and '.join(missing)}")
     return _plain("telemetry", "PASS", f"{len(sampling.samples)} samples, {len(sampling.sentinels)} sentinels")
+
+
+def _untold(sampling: Sampling) -> Iterator[str]:
+    """What a GPU's state can't be told without: how it was clocked and why, and what it did meanwhile."""
+    for field, name in (("sm_clock_mhz", "the SM clock"), ("reasons", "event reasons")):
+        if all(getattr(sample, field) is None for sample in sampling.samples):
+            yield name
+    for sentinel in ("gemv", "copy"):
+        if not sampling.of_side("device").of(sentinel):
+            yield f"a {sentinel} of the GPU"
 
 
 def _memory_kinds(found: Evidence) -> Check:

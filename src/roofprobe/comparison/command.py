@@ -20,8 +20,8 @@ a change from the chance of one. Rows with a ceiling of their own run count by t
 collectives by their rate. A regression takes an interval that is clear of 5 % and of 3 times this machine's own A/A
 spread, which `roofprobe calibrate` measures.
 
-Exit status: 0 nothing is slower; 1 a regression, or a result that has become wrong; 2 unusable input; 3 a case of BASE
-has no usable row in NEW, or no case could be told.
+Exit status: 0 nothing is slower; 1 a regression, or a result that has become wrong; 2 unusable input; 3 a case that
+BASE measured has no usable row in BASE or NEW, or no case could be told.
 """
 
 

@@ -2,8 +2,8 @@
 
     regression, improvement, unchanged, inconclusive    by `regression_rule`
     wrong           NEW's result is wrong where BASE's was right
-    missing         BASE has the case and NEW has no usable row of it: nothing passes on missing data
-    not compared    BASE has no usable row of it
+    missing         BASE measured the case and one side has no usable row of it: nothing passes on missing data
+    not compared    BASE did not measure it, or wrongly where NEW's result is right
 
 Rows are compared if machine and case agree. A driver, a library or a setting may differ, which is what people compare
 for, and is said.
@@ -17,7 +17,7 @@ from math import exp
 from typing import Literal
 
 from roofprobe.comparison.comparable import CaseKey, Reading
-from roofprobe.comparison.regression_rule import Change, Verdict, change
+from roofprobe.comparison.regression_rule import TELLING_PROCESSES, Change, Verdict, change
 from roofprobe.errors import FAILED, NOT_MEASURED, OK
 from roofprobe.measurement import Environment
 from roofprobe.robust import median
@@ -50,6 +50,10 @@ SAID = (
     "variables",
 )
 """What may differ between two runs, and is said."""
+UNSURE = (
+    "a rate without a reference, never calibrated: a machine that is in another state minutes later looks so too;"
+    f" {TELLING_PROCESSES} processes a side, taken in turn, tell"
+)
 NAMED = 4
 """Kinds of case that a remark names; a run has up to a hundred."""
 
@@ -143,16 +147,21 @@ def _side(key: CaseKey, processes: Sequence[Process], like: Environment) -> _Sid
 
 
 def _compare(key: CaseKey, base: _Side, new: _Side, spread: float | None) -> Compared:
-    found = None if not base.samples or not new.samples else change(base.samples, new.samples, spread)
+    found = None
+    if base.samples and new.samples:
+        found = change(base.samples, new.samples, spread, has_reference=key.reference is not None)
     remarks = [f"left out: {reason}" for reason in (*base.why_not, *new.why_not)]
     outcome: Outcome
     if new.is_wrong and not base.is_wrong:
         outcome, found = "wrong", None
     elif found is not None:
         outcome = found.verdict
+        few = min(len(base.samples), len(new.samples)) < TELLING_PROCESSES
+        if outcome in ("regression", "improvement") and key.reference is None and spread is None and few:
+            remarks.append(UNSURE)
         if base.configs and new.configs and base.configs[0] != new.configs[0]:
             remarks.append(f"configuration: {base.configs[0]} -> {new.configs[0]}")
-    elif base.samples:
+    elif base.samples or (base.why_not and not (base.is_wrong and new.samples)):
         outcome = "missing"
         remarks = remarks or ["NEW did not measure it"]
     else:
@@ -198,5 +207,6 @@ def _uncalibrated(cases: Sequence[Compared]) -> Iterable[str]:
         more = "" if len(kinds) <= NAMED else f" and {len(kinds) - NAMED} more"
         yield (
             f"not calibrated on this machine: {', '.join(kinds[:NAMED])}{more}; 5 % is their limit, and repeats of them"
-            " are taken to differ by a third of that; `roofprobe calibrate` measures it"
+            " are taken to differ by a third of that, a rate without a reference by as much as its samples do;"
+            " `roofprobe calibrate` measures it of memory and kernels, several processes a side tell it of any case"
         )

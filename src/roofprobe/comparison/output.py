@@ -10,14 +10,15 @@ import msgspec
 from roofprobe.comparison.comparing import OUTCOMES, Compared, Comparison
 from roofprobe.comparison.regression_rule import as_fraction
 
-HEADER = f"{'verdict':<14}{'case':<46}{'BASE':>12}{'NEW':>12}{'NEW/BASE':>10}  {'95 % interval':<18}{'limit':>8}"
+FIGURES = f"{'BASE':>12}{'NEW':>12}{'NEW/BASE':>10}  {'95 % interval':<18}{'limit':>8}"
 
 
 def as_text(comparison: Comparison) -> str:
     """A line a case, the worst first, then what else has to be said."""
-    lines = [HEADER]
+    width = max([len(case.key.name) for case in comparison.cases], default=0) + 2
+    lines = [f"{'verdict':<14}{'case':<{width}}{FIGURES}"]
     for case in comparison.cases:
-        lines.append(_row(case))
+        lines.append(_row(case, width))
         lines += [f"{'':<14}{remark}" for remark in case.remarks]
     lines += ["", *comparison.remarks] if comparison.remarks else [""]
     counts = Counter(case.outcome for case in comparison.cases)
@@ -25,9 +26,9 @@ def as_text(comparison: Comparison) -> str:
     return "\n".join([*lines, summary or "nothing to compare"])
 
 
-def _row(case: Compared) -> str:
+def _row(case: Compared, width: int) -> str:
     rates = f"{_rate(case, case.base):>12}{_rate(case, case.new):>12}"
-    start = f"{case.outcome:<14}{case.key.name:<46}{rates}"
+    start = f"{case.outcome:<14}{case.key.name:<{width}}{rates}"
     if case.change is None:
         return start
     low, high = case.change.interval

@@ -53,6 +53,12 @@ class LogFile:
     """That no interface was found to meet on, in a line without NCCL's prefix: an exception's text, or gloo's."""
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """Of its processes, each once, and else whom the file is named after: ``nccl.spark1.log``."""
+        name = self.path.stem
+        return tuple(dict.fromkeys(process.host for process in self.processes)) or (name.removeprefix("nccl.") or name,)
+
+    @property
     def says_something(self) -> bool:
         return bool(self.processes or self.measured or self.hangs or self.ptxas_errors or self.no_interface)
 

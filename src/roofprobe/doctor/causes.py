@@ -16,12 +16,14 @@ _NO_START = frozenset({"nccl.init-stuck", "collective.hang", "link.retries-exhau
 
 FOLLOWS: dict[str, frozenset[str]] = {
     "nccl.version-mismatch": _NO_START,
+    "nccl.memlock-limit": _NO_START | {"link.socket-fallback"},
     "link.interface-wrong": _NO_START | {"link.socket-fallback"},
     "link.port-down": _NO_START | _SLOW | {"link.one-half", "link.nic-asymmetry", "link.socket-fallback"},
     "link.port-slow": _SLOW | {"link.one-half"},
     "link.pcie-narrow": _SLOW | {"link.one-half"},
     "link.gid-wrong": _NO_START | {"link.socket-fallback"},
     "link.halves-one-subnet": _NO_START | _SLOW | {"link.one-half"},
+    "link.address-duplicate": _NO_START,
     "link.nic-asymmetry": _NO_START | _SLOW | {"link.one-half"},
     "link.one-half": _SLOW,
     "link.mtu-mismatch": _NO_START | _SLOW,

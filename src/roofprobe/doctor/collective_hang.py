@@ -133,7 +133,7 @@ def _evidence(told: _Told, hosts: dict[int, str], ranks: int) -> Iterator[str]:
         yield words
     for rank, why in list(told.suspects.items())[:8]:
         yield f"rank {_ranks([rank], hosts)} {why}"
-    if told.waited and not told.suspects and ranks:
+    if told.waited and not told.suspects and ranks > 1:
         yield f"all {ranks} ranks waited: none stands out"
 
 
@@ -152,7 +152,9 @@ def _host(case: Case, told: _Told, hosts: dict[int, str], processes: tuple[Proce
     """The suspects' where they are known, else all that are."""
     named = [host for host, _ in told.own if host] or [hosts[rank] for rank in told.suspects if rank in hosts]
     known = named or [process.host for process in processes] or [host for m in case.links for host in m.hosts]
-    files = [log.path.stem for log in case.logs if log.hangs] or [PurePath(m.source).stem for m in case.measured]
+    files = [host for log in case.logs if log.hangs for host in log.hosts] or [
+        PurePath(m.source).stem for m in case.measured
+    ]
     return ", ".join(dict.fromkeys(known or files))
 
 

@@ -8,6 +8,7 @@ from roofprobe.doctor.case import Case
 from roofprobe.doctor.causes import fold, once
 from roofprobe.doctor.collective_hang import collective_hang
 from roofprobe.doctor.containers import socket_fallback
+from roofprobe.doctor.link_addresses import address_duplicate
 from roofprobe.doctor.link_counters import flapping
 from roofprobe.doctor.link_gid import gid_wrong
 from roofprobe.doctor.link_halves import halves_one_subnet, one_half
@@ -17,7 +18,7 @@ from roofprobe.doctor.link_symmetry import firmware_differs, mtu_mismatch, mtu_s
 from roofprobe.doctor.measured_link import measured_link
 from roofprobe.doctor.measured_ranks import proven_faults, slow_rank
 from roofprobe.doctor.nccl_addresses import logged_gid, logged_interface
-from roofprobe.doctor.nccl_errors import port_lost, retries_exhausted
+from roofprobe.doctor.nccl_errors import memory_not_locked, port_lost, retries_exhausted
 from roofprobe.doctor.nccl_start import init_stuck, version_mismatch
 from roofprobe.doctor.nccl_transport import logged_asymmetry, logged_half, logged_sockets
 from roofprobe.doctor.sampling_rules import samplings
@@ -33,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     interface_wrong,
     gid_wrong,
     halves_one_subnet,
+    address_duplicate,
     one_half,
     nic_asymmetry,
     mtu_mismatch,
@@ -46,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     logged_asymmetry,
     logged_sockets,
     port_lost,
+    memory_not_locked,
     retries_exhausted,
     measured_link,
     version_mismatch,

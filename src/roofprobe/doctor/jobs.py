@@ -44,10 +44,19 @@ class Job:
 def jobs(case: Case) -> tuple[Job, ...]:
     """All of them, in the order of the logs. A process that names no communicator belongs to the only job, if any."""
     groups: list[list[ProcessLog]] = []
+    of: dict[str, list[ProcessLog]] = {}
     for process in case.processes:
-        mine = [group for group in groups if _shared(process) & {id_ for each in group for id_ in _shared(each)}]
-        joined = [each for group in mine for each in group]
-        groups = [group for group in groups if group not in mine] + [[*joined, process]]
+        names = _shared(process)
+        mine = list({id(of[name]): of[name] for name in names if name in of}.values()) or [[]]
+        group, others = mine[0], mine[1:]
+        for other in others:
+            group += other
+            of |= dict.fromkeys((name for each in other for name in _shared(each)), group)
+        groups = [each for each in groups if not any(each is other for other in others)]
+        if not group:
+            groups.append(group)
+        group.append(process)
+        of |= dict.fromkeys(names, group)
     return tuple(Job(tuple(group)) for group in _put_together(groups))
 
 
@@ -58,22 +67,23 @@ def _shared(process: ProcessLog) -> set[str]:
 
 def _put_together(groups: Iterable[list[ProcessLog]]) -> Iterator[list[ProcessLog]]:
     """Joins groups that miss ranks which others of the same size have: logs whose first lines are gone, or differ."""
-    left = list(groups)
+    left = [(group, Job(tuple(group)).ranks, _ranks(group)) for group in groups]
     while left:
-        group = left.pop(0)
-        for other in list(left):
-            if _fit(group, other):
-                group = [*group, *other]
-                left.remove(other)
+        group, size, ranks = left[0]
+        apart = []
+        for other in left[1:]:
+            if _fit(size, ranks, *other[1:]):
+                group, size, ranks = [*group, *other[0]], size or other[1], ranks | other[2]
+            else:
+                apart.append(other)
         yield group
+        left = apart
 
 
-def _fit(group: list[ProcessLog], other: list[ProcessLog]) -> bool:
-    a, b = Job(tuple(group)).ranks, Job(tuple(other)).ranks
-    if a is None or b is None:
+def _fit(size: int | None, ranks: set[int], other_size: int | None, others: set[int]) -> bool:
+    if size is None or other_size is None:
         return True
-    mine, theirs = _ranks(group), _ranks(other)
-    return a == b and not mine & theirs and len(mine | theirs) <= a
+    return size == other_size and ranks.isdisjoint(others) and len(ranks) + len(others) <= size
 
 
 def _ranks(group: list[ProcessLog]) -> set[int]:

@@ -47,7 +47,7 @@ def logged_interface(case: Case) -> Iterator[Finding]:
             remedy=_SET_INTERFACE,
         )
     for log in case.logs:
-        hosts = tuple(dict.fromkeys(process.host for process in log.processes)) or (log.path.stem,)
+        hosts = log.hosts
         if log.no_interface and told.isdisjoint(hosts):
             told.update(hosts)
             yield Finding(

@@ -1,4 +1,4 @@
-"""A link that broke while it was in use: NCCL's errors of completions that never came and of a port that went down."""
+"""What verbs report to NCCL: completions that never came, a port that went down, memory that could not be locked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from roofprobe.nccl_log_summary import ProcessLog
 
 _UNANSWERED = re.compile(r"Got completion from peer .*?(?:with error |status=\D{0,40})(?:12|13)\b")
 """IBV_WC_RETRY_EXC_ERR and IBV_WC_RNR_RETRY_EXC_ERR: the peer did not answer, however often it was asked."""
+_NOT_LOCKED = re.compile(r"Call to ibv_(?:reg_mr|create_(?:cq|qp|srq))\w* failed.*?(?:Cannot allocate memory|\b12\b)")
+"""ENOMEM where memory is registered, or a queue is made in registered memory: mostly the limit on locked memory."""
 _PORT_ERROR = re.compile(r"async (?:fatal )?event ?: port error")
 
 
@@ -35,6 +37,18 @@ def port_lost(case: Case) -> Iterator[Finding]:
             evidence=f"NCCL says: {said}: the port went down during the run; expected it to stay up",
             remedy="Reseat or exchange the cable of that port, and watch sudo dmesg --follow and link_downed for"
             " another fall while it runs.",
+        )
+
+
+def memory_not_locked(case: Case) -> Iterator[Finding]:
+    for host, said in _first(case, _NOT_LOCKED).items():
+        yield Finding(
+            id="nccl.memlock-limit",
+            severity="fault",
+            host=host,
+            evidence=f"NCCL says: {said}; expected its buffers to be locked in memory for RDMA",
+            remedy="Run with ulimit -l unlimited: start the container with --ulimit memlock=-1 --cap-add=IPC_LOCK, or"
+            " set memlock to unlimited in /etc/security/limits.conf and log in again; see that free -h shows memory.",
         )
 
 

@@ -19,6 +19,7 @@ from roofprobe.tree import Tree
 
 _GPUS = "/proc/driver/nvidia/gpus"
 _EXPECTED = "expected a host's software as `roofprobe doctor capture` writes it"
+_VERSIONS = ("driver", "cuda", "torch", "triton", "ptxas", "nccl_loaded")
 _Kind = TypeVar("_Kind")
 SM_121_SINCE = 12, 9
 """The first CUDA whose ptxas knows GB10's sm_121. Source: PTX ISA, release notes of 8.8."""
@@ -87,6 +88,8 @@ def _software(written: dict[str, Any], path: Path) -> Software:
     code = written.get("nccl_loaded")
     if isinstance(code, int) and not isinstance(code, bool):
         written = {**written, "nccl_loaded": dotted(nccl_code(code))}
+    # A version of one or two parts looks like a number, and is easily written as one.
+    written |= {name: str(found) for name in _VERSIONS if type(found := written.get(name)) in (int, float)}
     try:
         return msgspec.convert(written, Software)
     except msgspec.ValidationError as error:

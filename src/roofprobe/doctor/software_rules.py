@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from roofprobe.doctor.case import Case, LogFile
+from roofprobe.doctor.case import Case
 from roofprobe.doctor.software import SM_121_SINCE, ptxas_version
 from roofprobe.finding import Finding
 
@@ -18,7 +18,7 @@ def ptxas_too_old(case: Case) -> Iterator[Finding]:
     """ptxas' own error in a log, or on a GB10 a version that can't know sm_121; one a host."""
     told: set[str] = set()
     for log in case.logs:
-        hosts = [host for host in _hosts(log) if host not in told]
+        hosts = [host for host in log.hosts if host not in told]
         if log.ptxas_errors and hosts:
             told |= set(hosts)
             yield _finding(", ".join(hosts), f"{log.path.name} says: {log.ptxas_errors[0]}")
@@ -34,7 +34,3 @@ def ptxas_too_old(case: Case) -> Iterator[Finding]:
 
 def _finding(host: str, evidence: str) -> Finding:
     return Finding(id="software.ptxas-too-old", severity="fault", host=host, evidence=evidence, remedy=_REMEDY)
-
-
-def _hosts(log: LogFile) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(process.host for process in log.processes)) or (log.path.stem,)

@@ -102,26 +102,31 @@ def _of_samples(sampling: Sampling, load: Load) -> list[Stall]:
 
 def _gaps(sampling: Sampling, load: Load) -> list[Stall]:
     """Moments in which neither a sample nor a sentinel's result came, amid a stream that is regular on both sides."""
-    series: Sequence[float] = [s.t_s for s in load.samples] or [r.t_s for r in sampling.sentinels]
-    if len(series) < 2 * MIN_RESULTS:
+    under_load = load.samples or sampling.sentinels
+    if not load.sustained or not under_load:
         return []
-    steps = [after - before for before, after in pairwise(series)]
-    shortest = max(GAP_FACTOR * quantiles(steps, n=10)[-1], GAP_SECONDS)
-    edges = [series[0], *(at for step, *ends in zip(steps, series, series[1:]) if step >= shortest for at in ends)]
-    edges.append(series[-1])
+    start, end = under_load[0].t_s, under_load[-1].t_s
+    # A sentinel comes before a sample of the same moment: a step that leads to or from one may be the time that it ran.
+    samples, results = within(sampling.samples, start, end), within(sampling.sentinels, start, end)
+    records = sorted([*((s.t_s, True) for s in samples), *((r.t_s, False) for r in results)])
+    if len(records) < 2 * MIN_RESULTS:
+        return []
+    steps = [(now - then, sampled and before) for (then, before), (now, sampled) in pairwise(records)]
+    shortest = {between: _longer_than_usual([s for s, b in steps if b == between]) for between in (False, True)}
+    gaps = [(then, now) for (step, b), ((then, _), (now, _)) in zip(steps, pairwise(records)) if step >= shortest[b]]
+    edges = [start, *(moment for gap in gaps for moment in gap), end]
     # edges are the starts and ends of the stretches between gaps, in turn.
     stretches = list(zip(edges[::2], edges[1::2], strict=True))
     return [
         Stall(before[1], after[0], is_sure=True, told=f"nothing was recorded for {after[0] - before[1]:.0f} s")
         for before, after in pairwise(stretches)
         if all(end - start >= GAP_FACTOR * (after[0] - before[1]) for start, end in (before, after))
-        and not _any_between(sampling, before[1], after[0])
     ]
 
 
-def _any_between(sampling: Sampling, start_s: float, end_s: float) -> bool:
-    samples, results = within(sampling.samples, start_s, end_s), within(sampling.sentinels, start_s, end_s)
-    return any(start_s < s.t_s < end_s for s in samples) or any(start_s < r.t_s < end_s for r in results)
+def _longer_than_usual(steps: Sequence[float]) -> float:
+    usual = quantiles(steps, n=10)[-1] if len(steps) > 1 else max(steps, default=0.0)
+    return max(GAP_FACTOR * usual, GAP_SECONDS)
 
 
 def _overlap(one: Stall, other: Stall) -> bool:
