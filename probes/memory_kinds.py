@@ -18,7 +18,7 @@ import msgspec
 
 from roofprobe.arguments import duration, parser, size
 from roofprobe.console import HEADER, Console, row, skipped_line
-from roofprobe.errors import NOT_MEASURED, OK, run_command
+from roofprobe.errors import NOT_MEASURED, OK, CannotMeasure, run_command
 from roofprobe.measurement import Environment, Measurement, Side, Skipped, exit_status, figures
 from roofprobe.probes.configs import config_record, stream_config
 from roofprobe.probes.memory import CHECKED_SEEDS, POISON, WITHOUT_CUPY
@@ -50,7 +50,7 @@ def probe_kinds(
         on_step(f"{kind} memory")
         try:
             if kind != "pageable" and without is not None:
-                raise NotImplementedError(without)
+                raise CannotMeasure(without)
             with allocated(kind, environment, sides) as block:
                 for name in SIDES:
                     if name in missing:
@@ -142,7 +142,7 @@ def _skipped(kind: str, side: Side, reason: str) -> Skipped:
 
 def _told(error: Exception) -> str:
     text = " ".join(str(error).split())[:200]
-    return text if isinstance(error, NotImplementedError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, CannotMeasure) else f"{type(error).__name__}: {text}"
 
 
 def main(argv: list[str] | None = None) -> int:

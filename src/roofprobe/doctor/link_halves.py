@@ -30,11 +30,10 @@ def one_half(case: Case) -> Iterator[Finding]:
             if len(halves) < len(HALF_DOMAINS):
                 found += _off_the_bus(host, halves[0])
             elif all(port.up for port in halves):
-                found += [
-                    *_left_out(case, host, halves, every),
-                    *_not_passed(host, halves),
-                    *_idle(host, halves, every),
-                ]
+                told = [*_left_out(case, host, halves, every), *_not_passed(host, halves)]
+                # What is left out or was not passed idles because of that: mending it is enough.
+                idle = [(said, told[0][1] if told else remedy) for said, remedy in _idle(host, halves, every)]
+                found += [*told, *idle]
         if found:
             yield Finding(
                 id="link.one-half",
