@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 THREADS = 256
-VECTORS_PER_THREAD = 4
 BLOCKS_PER_MULTIPROCESSOR = 8
 
 SOURCE = r"""

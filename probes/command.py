@@ -35,6 +35,22 @@ def add_flags(parser: argparse.ArgumentParser, seconds: float) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout, rows on stderr")
 
 
+def shown_rows(console: Console) -> tuple[list[Measurement], list[Skipped], OnResult]:
+    """(rows, skipped cases, what to call with each): every result is shown as it comes, and kept."""
+    results: list[Measurement] = []
+    left_out: list[Skipped] = []
+
+    def on_result(found: Measurement | Skipped) -> None:
+        if isinstance(found, Skipped):
+            left_out.append(found)
+            console.line(skipped_line(found))
+        else:
+            results.append(found)
+            console.line(row(found))
+
+    return results, left_out, on_result
+
+
 def run_probe(name: str, arguments: argparse.Namespace, steps: int, arrays: int, probe_side: ProbeSide) -> int:
     """`measure_sides` as a whole command, whose failures are one line on stderr."""
     return run_command(lambda: measure_sides(arguments, steps, arrays, probe_side), f"roofprobe {name}")
@@ -54,17 +70,7 @@ def measure_sides(
     environment = read_environment()
     console = Console(sys.stderr if arguments.json else sys.stdout)
     sides, without = find_sides(environment, arguments.side, arguments.memory)
-    results: list[Measurement] = []
-    left_out: list[Skipped] = []
-
-    def on_result(found: Measurement | Skipped) -> None:
-        if isinstance(found, Skipped):
-            left_out.append(found)
-            console.line(skipped_line(found))
-        else:
-            results.append(found)
-            console.line(row(found))
-
+    results, left_out, on_result = shown_rows(console)
     for each in (*without, *skipped):
         on_result(each)
     try:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from roofprobe.arguments import duration, parser, size
-from roofprobe.console import HEADER, Console, row, skipped_line
+from roofprobe.console import HEADER, Console
 from roofprobe.errors import NOT_MEASURED, OK, CannotMeasure, run_command
 from roofprobe.measurement import Environment, Measurement, Side, Skipped, exit_status, figures
+from roofprobe.probes.command import shown_rows
 from roofprobe.probes.configs import config_record, stream_config
 from roofprobe.probes.memory import CHECKED_SEEDS, POISON, WITHOUT_CUPY
 from roofprobe.probes.memory_blocks import KINDS, Block, allocated
@@ -165,17 +166,7 @@ def _run(arguments: argparse.Namespace) -> int:
     sides, without = find_sides(environment, "all", arguments.memory)
     missing: dict[Side, str] = {"device" if "device" in each.case else "host": each.reason for each in without}
     console = Console(sys.stderr if arguments.json else sys.stdout)
-    results: list[Measurement] = []
-    left_out: list[Skipped] = []
-
-    def on_result(found: Measurement | Skipped) -> None:
-        if isinstance(found, Skipped):
-            left_out.append(found)
-            console.line(skipped_line(found))
-        else:
-            results.append(found)
-            console.line(row(found))
-
+    results, left_out, on_result = shown_rows(console)
     for side in sides:
         console.line(side.ceiling_line())
     console.line(HEADER)
