@@ -68,8 +68,9 @@ def run_ranks(
                 processes.append(process)
                 for stream, callback in ((process.stdout, on_line), (process.stderr, on_error_line)):
                     if stream is not None and callback is not None:
-                        readers.append(Thread(target=_read, args=(stream, callback), daemon=True))
-                        readers[-1].start()
+                        reader = Thread(target=_read, args=(stream, callback), daemon=True)
+                        reader.start()
+                        readers.append(reader)
             return _wait(name, processes, on_error_line or _to_stderr)
         finally:
             _end(processes)

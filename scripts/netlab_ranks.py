@@ -120,12 +120,13 @@ def pass_on(processes: Mapping[str, subprocess.Popen[str]]) -> int:
                     print(f"{name}: {line.rstrip()}", file=to, flush=True)
 
     readers = []
-    for name, process in processes.items():
-        for source, to in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
-            assert source is not None
-            readers.append(Thread(target=copy, args=(name, source, to), daemon=True))
-            readers[-1].start()
     try:
+        for name, process in processes.items():
+            for source, to in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
+                assert source is not None
+                reader = Thread(target=copy, args=(name, source, to), daemon=True)
+                reader.start()
+                readers.append(reader)
         for process in processes.values():
             process.wait()
     finally:

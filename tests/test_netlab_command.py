@@ -9,9 +9,11 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 from netlab_nodes import Lab, down
+import netlab_ranks
 import psutil
 import pytest
 from real_nodes import NETLAB, lab, lab_name, left_of, netlab, netlab_environment
@@ -100,6 +102,18 @@ def test_ending_run_ends_the_command_on_every_node(three: Lab) -> None:
     assert running.wait(20) == 3
     running.stdout.close()
     assert [p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-1:] == [mark]] == []
+
+
+def test_an_interruption_while_the_readers_start_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(netlab_ranks, "Thread", Interrupted)
+    with subprocess.Popen(["sleep", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with pytest.raises(KeyboardInterrupt):
+            netlab_ranks.pass_on({"node1": process})
+        assert process.returncode is not None
 
 
 @needs_nodes
