@@ -15,3 +15,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     evidence: str
     remedy: str
+
+
+class OwnFinding(Finding, frozen=True, kw_only=True):
+    """One whose reason lies on the host that it names, or between those: no fault of another host explains it.
+
+    So it is with a half that its host's own NCCL_IB_HCA leaves out, and not with one that merely idles.
+    """

@@ -35,6 +35,8 @@ class Case:
     """For the page: what the input is."""
     finding: Finding | None = None
     status: int = 1
+    second: Finding | None = None
+    """A fault beside `finding`, of another id and another host, that neither explains."""
     roots: Mapping[str, Tree] = field(default_factory=dict)
     folders: bool = False
     """Stored as folders instead of JSON."""
@@ -132,27 +134,26 @@ def complaints(case: Case, outcome: Outcome) -> list[str]:
     if case.finding is None:
         unwanted = loud if case.silent else serious
         return found + [f"unwanted {_line(f)}" for f in unwanted]
-    want = case.finding
-    named = serious if want.severity == "fault" else [f for f in loud if f["severity"] == want.severity or f in serious]
-    found += [f"unwanted {_line(f)}" for f in named if f["id"] != want.id]
-    matching = [f for f in named if f["id"] == want.id and f["severity"] == want.severity]
+    wanted = [case.finding, *([case.second] if case.second else [])]
+    named = loud if any(want.severity != "fault" for want in wanted) else serious
+    found += [f"unwanted {_line(f)}" for f in named if f["id"] not in [want.id for want in wanted]]
+    return [*found, *(complaint for want in wanted for complaint in _complaints_of_one(want, said))]
+
+
+def _complaints_of_one(want: Finding, said: list[dict[str, Any]]) -> list[str]:
+    matching = [f for f in said if (f["id"], f["severity"]) == (want.id, want.severity)]
     if not matching:
-        return [*found, f"no {want.severity} {want.id}; said {[(f['id'], f['severity'], f['host']) for f in said]}"]
-    found += [
-        f"{want.id} twice for {f['host']}"
-        for i, f in enumerate(matching)
-        if f["host"] in [g["host"] for g in matching[:i]]
-    ]
-    found += [f"host {f['host']!r}, expected one of {want.hosts}" for f in matching if f["host"] not in want.hosts]
+        return [f"no {want.severity} {want.id}; said {[(f['id'], f['severity'], f['host']) for f in said]}"]
+    hosts = [f["host"] for f in matching]
+    found = [f"{want.id} twice for {host}" for i, host in enumerate(hosts) if host in hosts[:i]]
+    found += [f"host {host!r}, expected one of {want.hosts}" for host in hosts if host not in want.hosts]
     evidence = " ".join(shown(f["evidence"]) for f in matching)
     found += [] if re.search(want.evidence, evidence) else [f"evidence lacks /{want.evidence}/: {evidence}"]
-    for f in matching:
-        found += (
-            []
-            if re.search(want.remedy, shown(f["remedy"]), re.IGNORECASE)
-            else [f"remedy lacks /{want.remedy}/: {shown(f['remedy'])}"]
-        )
-    return found
+    return found + [
+        f"remedy lacks /{want.remedy}/: {shown(f['remedy'])}"
+        for f in matching
+        if not re.search(want.remedy, shown(f["remedy"]), re.IGNORECASE)
+    ]
 
 
 def _line(f: Mapping[str, Any]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from doctor_cases.clean_cases import CLEAN_CASES
 from doctor_cases.clean_traps import TRAPS
 from doctor_cases.combined_faults import COMBINED
+from doctor_cases.crossing import CROSSING
 from doctor_cases.link_faults import LINK_FAULTS
 from doctor_cases.log_faults import LOG_FAULTS
+from doctor_cases.two_hosts import TWO_HOSTS
 from doctor_cases.unit_faults import UNIT_FAULTS
 
 IDS = (
@@ -20,5 +22,5 @@ IDS = (
     *("link.address-duplicate", "nccl.memlock-limit"),
     *("software.ptxas-too-old", "reading.implausible", "reading.inconclusive"),
 )
-FAULTS = [*LINK_FAULTS, *LOG_FAULTS, *UNIT_FAULTS, *COMBINED]
+FAULTS = [*LINK_FAULTS, *LOG_FAULTS, *UNIT_FAULTS, *COMBINED, *TWO_HOSTS, *CROSSING]
 CLEAN = [*CLEAN_CASES, *TRAPS]

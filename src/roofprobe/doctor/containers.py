@@ -11,7 +11,7 @@ import re
 from roofprobe.doctor.case import Case
 from roofprobe.doctor.host import Host
 from roofprobe.doctor.nccl_names import nccl_environment, used_ports
-from roofprobe.finding import Finding
+from roofprobe.finding import Finding, OwnFinding
 from roofprobe.tree import Tree
 
 VERBS_CLASS = "/sys/class/infiniband_verbs"
@@ -27,7 +27,7 @@ def socket_fallback(case: Case) -> Iterator[Finding]:
         found = [*_no_verbs(host), *_locked_memory(host), *_settings(case, host)] if used else []
         if found:
             active = ", ".join(port.name for port in used)
-            yield Finding(
+            yield OwnFinding(
                 id="link.socket-fallback",
                 severity="fault",
                 host=host.name,

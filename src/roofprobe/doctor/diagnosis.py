@@ -67,4 +67,4 @@ _ORDER = {"fault": 0, "warning": 1, "info": 2}
 def diagnose(case: Case) -> tuple[Finding, ...]:
     """Every finding, each cause once with its consequences in its evidence; faults first."""
     found = dict.fromkeys(finding for rule in RULES for finding in rule(case))
-    return tuple(sorted(fold(once(tuple(found))), key=lambda finding: _ORDER[finding.severity]))
+    return tuple(sorted(fold(once(tuple(found)), case), key=lambda finding: _ORDER[finding.severity]))

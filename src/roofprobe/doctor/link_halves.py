@@ -12,7 +12,7 @@ from roofprobe.doctor.host import Host
 from roofprobe.doctor.nccl_names import chosen_devices, takes
 from roofprobe.doctor.ports import HALF_DOMAINS, LinkPort, function_of, is_down, link_ports, qsfp_ports
 from roofprobe.fabric import Fabric
-from roofprobe.finding import Finding
+from roofprobe.finding import Finding, OwnFinding
 from roofprobe.net_interfaces import NetInterface
 
 MAX_ADDRESSES = 64
@@ -24,18 +24,21 @@ IDLE_SHARE = 0.01
 
 def one_half(case: Case) -> Iterator[Finding]:
     for host in case.hosts:
-        found: list[tuple[str, str]] = []
+        reasons: list[tuple[str, str]] = []
+        idle: list[tuple[str, str]] = []
         every = ",".join(port.device.name for halves in qsfp_ports(host).values() for port in halves if port.up)
         for halves in qsfp_ports(host).values():
             if len(halves) < len(HALF_DOMAINS):
-                found += _off_the_bus(host, halves[0])
+                reasons += _off_the_bus(host, halves[0])
             elif all(port.up for port in halves):
                 told = [*_left_out(case, host, halves, every), *_not_passed(host, halves)]
+                reasons += told
                 # What is left out or was not passed idles because of that: mending it is enough.
-                idle = [(said, told[0][1] if told else remedy) for said, remedy in _idle(host, halves, every)]
-                found += [*told, *idle]
+                idle += [(said, told[0][1] if told else remedy) for said, remedy in _idle(host, halves, every)]
+        found = [*reasons, *idle]
         if found:
-            yield Finding(
+            kind = OwnFinding if reasons else Finding
+            yield kind(
                 id="link.one-half",
                 severity="fault",
                 host=host.name,

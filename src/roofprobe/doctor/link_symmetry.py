@@ -10,7 +10,7 @@ from roofprobe.doctor.host import Host
 from roofprobe.doctor.nccl_names import chosen_devices, takes, used_ports
 from roofprobe.doctor.peers import alike, names, usual
 from roofprobe.doctor.ports import LinkPort, link_ports, qsfp_ports
-from roofprobe.finding import Finding
+from roofprobe.finding import Finding, OwnFinding
 from roofprobe.rdma_devices import ROOT
 
 GB10_MTU = 9000
@@ -36,7 +36,9 @@ def nic_asymmetry(case: Case) -> Iterator[Finding]:
         for host, here in zip(group, ports, strict=True):
             if len(here) != expected:
                 held = ", ".join(port.name for port in here) or "none"
-                yield Finding(
+                # A host that has most is odd because of what the others lack.
+                kind = OwnFinding if len(here) < max(counts) else Finding
+                yield kind(
                     id="link.nic-asymmetry",
                     severity="fault",
                     host=host.name,

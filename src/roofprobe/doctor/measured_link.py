@@ -16,7 +16,7 @@ from roofprobe.ceiling import Link, find_platform
 from roofprobe.doctor.case import Case, MeasuredLink
 from roofprobe.doctor.nccl_table import LARGE_BYTES
 from roofprobe.doctor.ports import qsfp_ports
-from roofprobe.finding import Finding
+from roofprobe.finding import Finding, OwnFinding
 from roofprobe.units import size
 
 PAIR_GB_PER_S = 21.875
@@ -70,7 +70,7 @@ def _slow(case: Case, best: MeasuredLink) -> Iterator[Finding]:
             "Measure each half without NCCL (ib_write_bw -d DEVICE on both hosts); where one is slow, reseat or"
             " exchange the cable, shut both units down and unplug them for a minute, and update the adapter's firmware."
         )
-    yield Finding(
+    yield OwnFinding(
         id="link.one-half" if half else "link.nic-slow",
         severity="fault" if rate < ONE_HALF_GB_PER_S else "warning",
         host=_hosts(case, best),

@@ -10,7 +10,7 @@ from roofprobe.doctor.case import Case
 from roofprobe.doctor.jobs import jobs
 from roofprobe.doctor.nccl_names import nccl_environment, parse_names
 from roofprobe.doctor.ports import HALF_DOMAINS
-from roofprobe.finding import Finding
+from roofprobe.finding import Finding, OwnFinding
 from roofprobe.nccl_log_summary import ProcessLog
 
 _HALF = re.compile(r"roce(?:P([0-9]))?p1s0f([01])")
@@ -31,8 +31,8 @@ def logged_sockets(case: Case) -> Iterator[Finding]:
             signs = _socket_signs(process)
             if signs and process.host not in told and not _without_rdma(case, process.host):
                 told.add(process.host)
-                asked, remedy = _asked_for(_environment(case, process))
-                yield Finding(
+                kind, asked, remedy = _asked_for(_environment(case, process))
+                yield kind(
                     id="link.socket-fallback",
                     severity="fault",
                     host=process.host,
@@ -53,7 +53,8 @@ def logged_half(case: Case) -> Iterator[Finding]:
         why = f"; NCCL_IB_HCA={pinned} leaves the other out" if left_out else ""
         both = ",".join(f"{half},{twin}" for half, twin in lone.items())
         check = "" if left_out else f"; bring {' and '.join(lone.values())} up first, each on a subnet of its own"
-        yield Finding(
+        kind = OwnFinding if left_out else Finding
+        yield kind(
             id="link.one-half",
             severity="fault",
             host=host,
@@ -74,8 +75,12 @@ def logged_asymmetry(case: Case) -> Iterator[Finding]:
             continue
         shown = {host: listed[host][1] for host in counts}
         lists = "; ".join(f"{host} lists {len(found)} ({', '.join(found)})" for host, found in shown.items())
-        odd = _odd({host: len(found) for host, found in shown.items()}) or job.hosts
-        yield Finding(
+        odd = _odd({host: len(found) for host, found in shown.items()})
+        most = max(map(len, shown.values()), default=0)
+        # A host that has most is odd because of what the others lack.
+        kind = OwnFinding if odd and all(len(shown[host]) < most for host in odd) else Finding
+        odd = odd or job.hosts
+        yield kind(
             id="link.nic-asymmetry",
             severity="fault",
             host=", ".join(odd),
@@ -105,18 +110,20 @@ def _without_rdma(case: Case, name: str) -> bool:
     return host is not None and not host.is_gb10 and not host.fabric.devices
 
 
-def _asked_for(environment: Mapping[str, str]) -> tuple[str, str]:
-    """What in the environment asked for sockets, and how to take that back."""
+def _asked_for(environment: Mapping[str, str]) -> tuple[type[Finding], str, str]:
+    """What in the environment asked for sockets, whether it surely did, and how to take that back."""
     disabled, network, devices = (environment.get(name, "") for name in ("NCCL_IB_DISABLE", "NCCL_NET", "NCCL_IB_HCA"))
+    kind: type[Finding] = OwnFinding
     if disabled not in ("", "0"):
         name, told = "NCCL_IB_DISABLE", f"NCCL_IB_DISABLE={disabled} asks for that"
     elif network.lower() == "socket":
         name, told = "NCCL_NET", f"NCCL_NET={network} asks for that"
     elif devices:
-        name, told = "NCCL_IB_HCA", f"NCCL_IB_HCA={devices} may leave every device out"
+        # A good list finds no device either, where the ports are down.
+        kind, name, told = Finding, "NCCL_IB_HCA", f"NCCL_IB_HCA={devices} may leave every device out"
     else:
-        return "", _CONTAINER
-    return f"; {told}", f"Unset {name} (in the environment and in /etc/nccl.conf) and run again. {_CONTAINER}"
+        return Finding, "", _CONTAINER
+    return kind, f"; {told}", f"Unset {name} (in the environment and in /etc/nccl.conf) and run again. {_CONTAINER}"
 
 
 def _environment(case: Case, process: ProcessLog) -> Mapping[str, str]:
