@@ -236,12 +236,11 @@ def _measure_all_reduce(ranks: int, thoroughness: Thoroughness, writer: RunWrite
 
 def _finish(out: Path, console: Console, interrupted: bool, failures: list[str], as_json: bool) -> int:
     from roofprobe.profile import build_profile
-    from roofprobe.report import write_report
 
     run = read_run(out)
     profile = build_profile(run)
     profile.save(out / "profile.json")
-    report = write_report(out)
+    report = _report(out)
     console.line()
     for failure in failures:
         console.line(f"FAILED: {failure}")
@@ -258,6 +257,16 @@ def _finish(out: Path, console: Console, interrupted: bool, failures: list[str],
     if failures or any(wrong):
         status = FAILED
     return status or (NOT_MEASURED if interrupted else OK)
+
+
+def _report(out: Path) -> str:
+    """Draws it; a library that is missing then, after minutes of measuring, is said and costs the drawing alone."""
+    try:
+        from roofprobe.report import write_report
+
+        return str(write_report(out))
+    except ModuleNotFoundError as error:
+        return f"not drawn: {error.name} is not installed; `roofprobe report {out}` draws it where it is"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.util import find_spec
 import json
 import os
 from pathlib import Path
@@ -38,6 +39,8 @@ from gpu_checks.results import (  # noqa: E402
 )
 
 PART = HERE / "gpu_checks" / "part.py"
+STAND_INS = HERE / "gpu_checks" / "stand_ins"
+"""A folder a library, with as much of it as the measurements can't do without."""
 SHARES = {
     "environment": 0.03,
     "correctness": 0.25,
@@ -115,14 +118,19 @@ def _no_gpu() -> str:
 
 
 def _environment(arguments: argparse.Namespace, unpacked: Path) -> dict[str, str]:
-    """The parts': a dry run sees no GPU, and what --wheels brings is importable."""
+    """The parts': a dry run sees no GPU; what --wheels brings is importable, and what stands in for what is missing."""
     if arguments.wheels is not None:
         for line in wheels.install(arguments.wheels, unpacked):
             print(line, flush=True)
-    folders = [str(HERE.parent / "src"), str(unpacked), *filter(None, [os.environ.get("PYTHONPATH")])]
+    missing = [each for each in sorted(STAND_INS.iterdir()) if not _is_here(each.name, unpacked)]
+    folders = [HERE.parent / "src", unpacked, *missing, *filter(None, [os.environ.get("PYTHONPATH")])]
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if arguments.dry_run else {}
     inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}  # parts choose
-    return {**inherited, **hidden, "PYTHONPATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}
+    return {**inherited, **hidden, "PYTHONPATH": os.pathsep.join(map(str, folders)), "PYTHONUNBUFFERED": "1"}
+
+
+def _is_here(module: str, unpacked: Path) -> bool:
+    return find_spec(module) is not None or (unpacked / module).exists()
 
 
 def _run(

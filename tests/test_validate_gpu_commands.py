@@ -29,8 +29,8 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
 
 
 def fake_roofprobe(monkeypatch: pytest.MonkeyPatch, status: int | None, found: Any, run: Run | None = None) -> None:
-    def roofprobe(*arguments: str, seconds: float) -> tuple[int | None, Any, str]:
-        assert seconds > 0
+    def roofprobe(*arguments: str, seconds: float, to_end: float = 1) -> tuple[int | None, Any, str]:
+        assert seconds > to_end
         if run is not None:
             folder = Path(arguments[arguments.index("--out") + 1])
             save(run, folder)

@@ -5,7 +5,7 @@ A command that runs out of time is ended as Ctrl-C would: what it measured until
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 import json
 from pathlib import Path
@@ -17,23 +17,23 @@ from typing import Any
 from gpu_checks.command_rows import row, say_all_reduce, say_load, say_tuned
 from gpu_checks.lines import say
 
-NEEDED = {
-    "rates": ("msgspec", "psutil", "numpy", "jinja2", "matplotlib"),
-    "memory_kinds": ("msgspec", "psutil", "numpy", "numba"),
-}
-"""Part -> modules without which its command can't run; the other parts need the first three."""
+NEEDED = {"memory_kinds": ("numpy", "numba")}
+"""Part -> modules without which its command can't run; the other parts need the first."""
+DRAWN_WITH = ("jinja2", "matplotlib")
+"""What a run's report needs, and nothing else does."""
 GPU = ("--side", "device")
 DRY_RUN_SECONDS = 25.0
 """Of `roofprobe run --quick` in a dry run: enough to begin, and to show that an end before its time keeps a report."""
 TO_END = 12.0
 """Seconds that an ended command has, to write its profile and report."""
+TO_END_DRY = 60.0
+"""The same on two busy cores, where drawing a report can take ten times what it takes on idle ones."""
 
 
 def run(part: str, dry: bool, seconds: float, out: Path) -> None:
     """Runs that part within `seconds`."""
-    needed = NEEDED.get(part, ("msgspec", "psutil", "numpy"))
-    missing = [name for name in (*needed, *(() if not dry else ("numba",))) if find_spec(name) is None]
-    if missing:
+    needed = {*NEEDED.get(part, ("numpy",)), *(("numba",) if dry else ())}
+    if missing := _missing(needed):
         say(f"roofprobe {part}", "skipped", f"needs {', '.join(missing)}: a folder of wheels goes to --wheels")
         return
     parts: dict[str, Callable[[bool, float, Path], None]] = {
@@ -47,6 +47,10 @@ def run(part: str, dry: bool, seconds: float, out: Path) -> None:
     parts[part](dry, seconds, out)
 
 
+def _missing(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if find_spec(name) is None)
+
+
 def on_host() -> tuple[str, ...]:
     """A dry run's flags: the host side, with little more memory than three arrays of four last-level caches take."""
     from roofprobe.environment import last_level_cache_bytes
@@ -54,18 +58,21 @@ def on_host() -> tuple[str, ...]:
     return "--side", "host", "--memory", f"{max(500, 13 * last_level_cache_bytes() // 10**6)}M"
 
 
-def roofprobe(*arguments: str, seconds: float) -> tuple[int | None, Any, str]:
-    """(exit status, the JSON on stdout or None, the last lines of stderr); status None: it ran out of time."""
+def roofprobe(*arguments: str, seconds: float, to_end: float = TO_END) -> tuple[int | None, Any, str]:
+    """(exit status, the JSON on stdout or None, the last lines of stderr); status None: it ran out of time.
+
+    Of `seconds` the last `to_end` are for ending it.
+    """
     command = [sys.executable, "-P", "-m", "roofprobe", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         status: int | None = None
         try:
-            stdout, stderr = process.communicate(timeout=max(1.0, seconds - TO_END))
+            stdout, stderr = process.communicate(timeout=max(1.0, seconds - to_end))
             status = process.returncode
         except subprocess.TimeoutExpired:
-            stdout, stderr = _ended(process)
+            stdout, stderr = _ended(process, to_end)
         except KeyboardInterrupt:
-            _ended(process)
+            _ended(process, to_end)
             raise
     try:
         found = json.loads(stdout)
@@ -75,10 +82,10 @@ def roofprobe(*arguments: str, seconds: float) -> tuple[int | None, Any, str]:
     return status, found, " | ".join(told[-2:])[-400:]
 
 
-def _ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+def _ended(process: subprocess.Popen[str], seconds: float) -> tuple[str, str]:
     process.terminate()
     try:
-        return process.communicate(timeout=TO_END - 2)
+        return process.communicate(timeout=seconds - 2)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.communicate()
@@ -100,8 +107,9 @@ def end(case: str, status: int | None, told: str, dry: bool) -> None:
 def rates(dry: bool, seconds: float, out: Path) -> None:
     """`roofprobe run --quick --baselines`: stream, GEMV and dequantization against the run's own ceilings; a report."""
     flags = ("--quick", *((*on_host(), "--no-baselines") if dry else (*GPU, "--baselines")), "--no-history")
-    seconds = min(seconds, DRY_RUN_SECONDS + TO_END) if dry else seconds
-    status, _, told = roofprobe("run", *flags, "--out", str(out / "run"), "--json", seconds=seconds)
+    to_end = TO_END_DRY if dry else TO_END
+    seconds = min(seconds, DRY_RUN_SECONDS + to_end) if dry else seconds
+    status, _, told = roofprobe("run", *flags, "--out", str(out / "run"), "--json", seconds=seconds, to_end=to_end)
     if (out / "run" / "measurements.jsonl").is_file():
         from roofprobe.measurement import figures
         from roofprobe.run_file import read_run
@@ -111,10 +119,13 @@ def rates(dry: bool, seconds: float, out: Path) -> None:
             row(figures(measured))
         for skipped in found.skipped:
             say(f"{skipped.probe} {skipped.case}", "skipped", skipped.reason)
-    for name in ("profile.json", "report.html"):
+    for name, needed in (("profile.json", ()), ("report.html", DRAWN_WITH)):
         path = out / "run" / name
         whole = path.is_file() and path.stat().st_size > 1000
-        say(name, "ok" if whole else "failed", "" if whole else "missing or empty")
+        if not whole and (missing := _missing(needed)):
+            say(name, "skipped", f"needs {', '.join(missing)}: `roofprobe report` draws it where they are")
+        else:
+            say(name, "ok" if whole else "failed", "" if whole else "missing or empty")
     end("roofprobe run --quick", status, told, dry)
 
 

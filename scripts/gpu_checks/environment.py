@@ -14,8 +14,6 @@ from gpu_checks.machine import Machine
 import torch
 
 WANTED = {
-    "msgspec": "rates, collectives, load, memory kinds, tuning: records are typed by it",
-    "psutil": "the same: sizes from free memory",
     "numba": "the CPU side of the memory",
     "cupy": "CUDA C++ baselines, memory kinds",
     "pynvml": "telemetry",
@@ -24,6 +22,8 @@ WANTED = {
     "threadpoolctl": "the CPU side of the memory",
 }
 """Module -> what is left out without it."""
+STOOD_IN = ("msgspec", "psutil")
+"""Without them nothing is left out: see the folder stand_ins."""
 NAMED = ("torch", "triton", "cupy-cuda12x", "cupy-cuda13x", "numba", "msgspec", "numpy")
 
 
@@ -51,6 +51,10 @@ def run(where: Machine) -> None:
             "driver": _driver(),
         }
     say("machine", "ok", **facts)
+    for name in STOOD_IN:
+        found = util.find_spec(name)
+        if found is not None and "stand_ins" in str(found.origin):
+            say(f"library {name}", "ok", "not installed: a stand-in of this command's own does its work")
     for name, use in WANTED.items():
         if util.find_spec(name) is None:
             say(f"library {name}", "skipped", f"not installed; left out: {use}. A folder of wheels goes to --wheels")
