@@ -18,6 +18,8 @@ from gpu_checks.machine import Machine
 import pytest
 import torch
 
+from roofprobe.timing import Sample
+
 pytestmark = pytest.mark.skipif(why_no_gpu() == "", reason="the tests run kernels on this machine's GPU, uninterpreted")
 GPU = Machine(torch.device("cpu"), dry=False)
 DRY = Machine(torch.device("cpu"), dry=True)
@@ -30,6 +32,9 @@ class FakeEvent:
 
     def record(self) -> None:
         self.at = time.perf_counter()
+
+    def query(self) -> bool:
+        return False
 
     def synchronize(self) -> None: ...
 
@@ -138,6 +143,7 @@ def one_small_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch_cost, "SHAPES", ((18, 288),))
     monkeypatch.setattr(launch_cost, "LAUNCHES", 2)
     monkeypatch.setattr("roofprobe.device_timing.MAX_LAUNCHES", 1)
+    monkeypatch.setattr("roofprobe.device_timing.LAUNCHES_TO_ESTIMATE", 1)
 
 
 @pytest.mark.usefixtures("one_small_shape")
@@ -155,12 +161,20 @@ def test_launch_cost_without_cupti(lines: Lines) -> None:
 def test_cupti_against_events(stretched: float, status: str, monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
     """Two replays of 100 launches, 100 us apart, which events say took 100 us each, or 5 % less than the truth."""
     kernels = [(i * 100.0, i * 100.0 + 99.0) for i in range(200)]
-    monkeypatch.setattr(launch_cost, "_profiled", lambda _: (kernels, 100, 99.99e-6 / stretched))
+    sample = Sample(99.99e-6 / stretched)
+    monkeypatch.setattr(launch_cost, "_profiled", lambda _: (kernels, 100, sample))
     launch_cost._compare("x", lambda _: None)
     line = lines()["x"]
     assert line["status"] == status
     assert line["figures"]["kernel_us"] == 99.0
     assert line["figures"]["cupti_us"] == pytest.approx(99.99)
+
+
+def test_a_sample_that_does_not_count_is_held_against_nothing(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
+    kernels = [(i * 100.0, i * 100.0 + 99.0) for i in range(200)]
+    monkeypatch.setattr(launch_cost, "_profiled", lambda _: (kernels, 100, Sample(2e-4, "the host was late")))
+    launch_cost._compare("x", lambda _: None)
+    assert lines()["x"]["status"] == "skipped"
 
 
 def test_an_illegal_address_in_one_case_is_that_cases_failure(lines: Lines) -> None:
