@@ -86,6 +86,15 @@ def test_a_cause_on_the_findings_own_host_is_preferred() -> None:
     assert [(f.host, "link.one-half" in f.evidence) for f in found] == [(C, False), (B, True)]
 
 
+def test_halves_that_idle_on_both_hosts_do_not_explain_each_other() -> None:
+    case = Case(hosts=recorded(A, B))
+    halves = fault("link.one-half", A), fault("link.one-half", B)
+    assert len(left(case, *halves)) == 2
+    pinned = fault("link.one-half", B, OwnFinding)
+    assert left(case, halves[0], pinned) == [("link.one-half", B)]
+    assert len(left(case, fault("link.one-half", A, OwnFinding), pinned)) == 2
+
+
 def test_a_consequence_of_a_consequence_is_told_with_the_cause() -> None:
     found = fold(
         (fault("link.port-down", A), fault("link.one-half", B), fault("link.nic-slow", B)), Case(hosts=recorded(A, B))

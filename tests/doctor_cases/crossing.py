@@ -48,6 +48,12 @@ def _crossing(x: str, y: str) -> list[Case]:
             roots=trees(without_second_half(one), idle_half(other)),
         ),
         Case(
+            f"crossing: a half left out, so the other's idles, {x} to {y}",
+            "trees with counters and nccl.conf",
+            link("one-half", x, idle, "NCCL_IB_HCA"),
+            roots=trees(with_settings(one, "NCCL_IB_HCA=rocep1s0f0"), idle_half(other)),
+        ),
+        Case(
             f"crossing: a port down, so sockets, {x} to {y}",
             "trees with the port pinned, and the other's log",
             down(x, f"link.socket-fallback on {y}"),

@@ -111,6 +111,8 @@ def _cause(finding: Finding, causes: list[Finding], namings: Sequence[frozenset[
 
 
 def _explains(cause: Finding, finding: Finding, namings: Sequence[frozenset[str]]) -> bool:
+    if cause.id == finding.id == "link.one-half":  # a half that one host leaves out idles on the other
+        return isinstance(cause, OwnFinding) and not isinstance(finding, OwnFinding)
     if finding.id not in FOLLOWS[cause.id]:
         return False
     if finding.id in _NO_START or not _on_other_machines(cause, finding, namings):
