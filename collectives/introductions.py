@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import metadata
 import secrets
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from roofprobe import __version__
 from roofprobe.collectives.faults import who
 from roofprobe.collectives.results import RankInfo
 from roofprobe.environment import dotted, nccl_version
@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
     """Of the software that has to be the same on every rank."""
     import torch
 
-    found = {"roofprobe": metadata.version("roofprobe"), "torch": str(torch.__version__)}
+    found = {"roofprobe": __version__, "torch": str(torch.__version__)}
     nccl = dotted(nccl_version())
     return found if nccl is None else found | {"NCCL": nccl}
 

@@ -17,7 +17,8 @@ WEIGHT = ("--n", "64", "--k", "288")
 
 
 def roofprobe(*arguments: str, gpus: int = 1) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(PLAYED), "PLAYED_GPUS": str(gpus)}
+    folders = [str(PLAYED), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PLAYED_GPUS": str(gpus)}
     command = [sys.executable, "-P", "-m", "roofprobe", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 

@@ -20,9 +20,9 @@ STAND_INS = ROOT / "scripts" / "gpu_checks" / "stand_ins"
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     """This Python, with the stand-ins before the libraries."""
-    paths = os.pathsep.join(str(folder) for folder in STAND_INS.iterdir())
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    folders = [*map(str, STAND_INS.iterdir()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 def test_the_records_tests_pass_with_it() -> None:

@@ -238,7 +238,14 @@ def without(absent: tuple[str, ...], folder: Path, *flags: str) -> tuple[int, di
 
 HIDES = """
 import sys
+from importlib import metadata
 from importlib.machinery import PathFinder
+version = metadata.version
+def version_of(name):
+    if name in (*absent, "roofprobe"):  # which runs from its clone, and is not installed either
+        raise metadata.PackageNotFoundError(name)
+    return version(name)
+metadata.version = version_of
 class Hiding(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
