@@ -8,9 +8,12 @@ from pathlib import Path
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 
 import pytest
+
+from roofprobe import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "roofprobe"
@@ -86,3 +89,8 @@ def test_the_unpacked_wheel_runs_by_itself(wheel: zipfile.ZipFile, tmp_path: Pat
         check=True,
     )
     assert done.stdout.split() == [str(tmp_path / "roofprobe" / "__init__.py"), str(tmp_path / "roofprobe" / "kernels")]
+
+
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    """A clone that is not installed has only the package's own."""
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
