@@ -1,10 +1,10 @@
 """CUDA's half of the timing protocol: events around a captured batch of launches.
 
 One launch of a decode GEMV lasts tens of microseconds, less than a host needs to enqueue it, so a sample is a CUDA
-graph of enough launches to last `min_seconds`. The graph is enqueued behind a spin kernel: a host takes tens of
-microseconds to hand over a graph of hundreds of nodes, and that would be 1 to 5 % of the sample. Where an operation
-can't be captured, the launches themselves are enqueued behind a spin, and the record's clock says ``cuda-event``. A
-sample counts only if the graph was there before the spin had ended, and if the wall clock agrees with the events.
+graph of enough launches to last `min_seconds`. The graph is enqueued behind a spin kernel: what a host takes to hand
+over hundreds of nodes, by an estimate 20 to 100 us, would be 1 to 5 % of the sample. Where an operation can't be
+captured, the launches themselves are enqueued behind a spin, and the record's clock says ``cuda-event``. A sample
+counts only if the graph was there before the spin had ended, and if the wall clock agrees with the events.
 """
 
 from __future__ import annotations
