@@ -203,3 +203,15 @@ def test_default_folder_names_time_and_host(monkeypatch: pytest.MonkeyPatch) -> 
     folder = default_folder()
     assert folder.parent == Path("results")
     assert folder.name.endswith("Z-a-host-..-x") and "/" not in folder.name
+
+
+@pytest.mark.usefixtures("small")
+def test_a_missing_library_costs_the_drawing_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "roofprobe.report", raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert run(tmp_path / "run", "--no-history") == 0
+    told = capsys.readouterr().out
+    assert f"report   not drawn: jinja2 is not installed; `roofprobe report {tmp_path / 'run'}` draws it" in told
+    assert TuningProfile.load(tmp_path / "run" / "profile.json").kernels
