@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 PLAYED = Path(__file__).resolve().parent / "played_gpu"
-DEVICE = ("--side", "device", "--memory", "3M", "--seconds", "0.1")
+DEVICE = ("--side", "device", "--memory", "96K", "--seconds", "0.1")
 WEIGHT = ("--n", "64", "--k", "288")
 
 

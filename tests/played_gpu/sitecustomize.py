@@ -25,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 from triton.runtime.interpreter import GridExecutor
 
 from roofprobe import device_timing
+from roofprobe.probes import sides
 
 CHIPS = [
     SimpleNamespace(
@@ -32,7 +33,7 @@ CHIPS = [
         major=8,  # a chip without PTX instructions of its own for FP4: the interpreter knows none
         minor=0,
         multi_processor_count=4,
-        L2_cache_size=4 << 10,  # a larger one would take arrays that keep the interpreter busy for minutes
+        L2_cache_size=4 << 10,
         total_memory=8 << 30,
         is_integrated=False,
         uuid=f"GPU-{index}",
@@ -172,5 +173,7 @@ dist.init_process_group = _init_process_group
 dist.is_nccl_available = lambda: True
 dist.all_reduce = captured(dist.all_reduce)
 Thread.run = _run
-device_timing.LAUNCHES_TO_ESTIMATE = 1  # a launch takes the interpreter 0.2 s
+# An array that is large enough to outgrow that little cache keeps the interpreter busy for 10 ms, one of a MiB for 200.
+sides.ROW_BYTES = 4 << 10
+device_timing.LAUNCHES_TO_ESTIMATE = 1
 OnCuda().__enter__()
