@@ -8,9 +8,20 @@ from roofprobe.alpha_beta import Segment, SegmentInterval
 from roofprobe.measurement import (
     CollectiveMeasurement,
     CollectivePoint,
+    Device,
     Environment,
     Measurement,
     Timing,
+)
+
+GPU = Device(
+    index=0,
+    name="NVIDIA GB10",
+    compute_capability="12.1",
+    multiprocessors=48,
+    l2_bytes=24 << 20,
+    memory_bytes=128 << 30,
+    integrated=True,
 )
 
 

@@ -16,20 +16,10 @@ import records
 from roofprobe.acceptance.folder import accept, read_folder
 from roofprobe.ceiling import choose_platform
 from roofprobe.console import Console
-from roofprobe.measurement import Device, Ended
+from roofprobe.measurement import Ended
 from roofprobe.probes.accept import main
 from roofprobe.probes.accept_measure import DEFAULT, QUICK, Part, collectives_part, measure, parts, run_part, wanted
 from roofprobe.run_file import RunWriter, read_run
-
-GPU = Device(
-    index=0,
-    name="NVIDIA GB10",
-    compute_capability="12.1",
-    multiprocessors=48,
-    l2_bytes=24 << 20,
-    memory_bytes=128 << 30,
-    integrated=True,
-)
 
 
 def writer_in(folder: Path) -> RunWriter:
@@ -49,7 +39,7 @@ def test_rows_follow_from_the_platforms_checks() -> None:
 def test_every_verdict_bearing_row_comes_from_several_processes() -> None:
     spark = choose_platform("dgx-spark")
     for depth in (QUICK, DEFAULT):
-        made = list(parts(spark, records.environment(devices=(GPU,)), depth, memory=None))
+        made = list(parts(spark, records.environment(devices=(records.GPU,)), depth, memory=None))
         for row in ("device:read", "device:gemv-nvfp4", "device:dequant-fp8", "host:read"):
             assert sum(row in part.arguments for part in made) == depth.processes >= 2
         assert sum("sentinels" in part.arguments[0] for part in made) == 1

@@ -8,20 +8,10 @@ from typing import Any
 from compared_runs import compared, kernel, verdicts, write
 import msgspec
 import pytest
-from records import collective
+from records import GPU, collective
 
 from roofprobe.comparison.command import main
-from roofprobe.measurement import CollectiveMeasurement, Device
-
-GPU = Device(
-    index=0,
-    name="NVIDIA GB10",
-    compute_capability="12.1",
-    multiprocessors=48,
-    l2_bytes=24 << 20,
-    memory_bytes=128 << 30,
-    integrated=True,
-)
+from roofprobe.measurement import CollectiveMeasurement
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from records import collective, environment
+from records import GPU, collective, environment
 
 from roofprobe.measurement import CollectiveMeasurement
 from roofprobe.probes import run as run_probe
@@ -182,20 +182,9 @@ def test_a_run_that_can_not_begin_leaves_nothing(tmp_path: Path, capsys: pytest.
 
 
 def test_world_sizes_follow_the_devices() -> None:
-    from roofprobe.measurement import Device
-
-    gpu = Device(
-        index=0,
-        name="NVIDIA GB10",
-        compute_capability="12.1",
-        multiprocessors=48,
-        l2_bytes=24 << 20,
-        memory_bytes=128 << 30,
-        integrated=True,
-    )
     assert collective_groups(environment()) == [2]
-    assert collective_groups(environment(devices=(gpu,))) == [1]
-    assert collective_groups(environment(devices=(gpu, gpu, gpu))) == [1, 2, 3]
+    assert collective_groups(environment(devices=(GPU,))) == [1]
+    assert collective_groups(environment(devices=(GPU, GPU, GPU))) == [1, 2, 3]
 
 
 def test_default_folder_names_time_and_host(monkeypatch: pytest.MonkeyPatch) -> None:
